@@ -1,0 +1,40 @@
+"""Rows of a series of a bundle, whether their segments are closed or open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from recorder.bundle import layout
+from recorder.canonical import decode_float
+from recorder.errors import BundleError
+from recorder.ledger.columns import FLOAT, FLOATS, column_type
+from recorder.ledger.lines import read_objects
+
+
+def read_rows(bundle: Path, series: str) -> Iterator[dict[str, Any]]:
+    """Every whole row in the order it was recorded, numbers as numbers. Raises BundleError for a damaged segment."""
+    for path in layout.segments(bundle, series):
+        if path.suffix == ".parquet":
+            from recorder.ledger.parquet import read_segment
+
+            yield from read_segment(path).rows()
+        else:
+            yield from _open_rows(path, series)
+
+
+def _open_rows(path: Path, series: str) -> Iterator[dict[str, Any]]:
+    try:
+        for _, record in read_objects(path):
+            if "header" not in record:
+                yield {name: _number(name, value) for name, value in record.items() if name not in {"prev", "hash"}}
+    except ValueError as error:
+        raise BundleError(f"{series}/{error}") from None
+
+
+def _number(name: str, value: Any) -> Any:
+    kind = column_type(name)
+    if kind == FLOAT:
+        return decode_float(value)
+    return [decode_float(item) for item in value] if kind == FLOATS else value

@@ -1,0 +1,45 @@
+"""A checkpoint on disk: safetensors files and `state.json`, the commit marker, which is written last.
+
+`state.json` holds the resume state that is not tensors and the size and digests of the other files. A folder without
+it is no checkpoint; while it is being written the folder has another name (`.step-….partial`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from recorder.bundle import layout
+from recorder.bundle.files import blake3_file, digest_file
+
+FORMAT = 1
+
+
+def commit_marker(step: int, state: dict[str, Any], files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The content of `state.json`."""
+    return {"format": FORMAT, "step": step, "files": files, "state": state}
+
+
+def read_commit_marker(folder: Path) -> dict[str, Any] | None:
+    """What a `checkpoint.saved` event says of the checkpoint in `folder` (step, files); None when it is not complete."""
+    path = folder / layout.CHECKPOINT_STATE
+    try:
+        marker = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    files = {**marker["files"], layout.CHECKPOINT_STATE: digest_file(path).record()}
+    return {"step": marker["step"], "files": files}
+
+
+def damage(folder: Path, files: dict[str, dict[str, Any]]) -> str | None:
+    """What is wrong with the checkpoint whose recorded `files` are given; None when every byte is as recorded."""
+    for name, record in sorted(files.items()):
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != record["size"]:
+            return f"{name} has {path.stat().st_size} bytes instead of {record['size']}"
+        if blake3_file(path) != record["blake3"]:
+            return f"{name} does not match its digest"
+    return None

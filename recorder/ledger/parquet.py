@@ -1,0 +1,115 @@
+"""Closed segments of a series as Parquet: written from an open segment, read back to the very same rows."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recorder.canonical import canonical_json, decode_float, encode_non_finite
+from recorder.errors import BundleError
+from recorder.ledger import columns
+from recorder.ledger.chain import link
+from recorder.ledger.lines import read_objects
+
+HASH = "hash"
+_METADATA = b"run-recorder"
+_TYPES = {
+    columns.INTEGER: pa.int64(),
+    columns.FLOAT: pa.float64(),
+    columns.TEXT: pa.string(),
+    columns.INTEGERS: pa.list_(pa.int64()),
+    columns.FLOATS: pa.list_(pa.float64()),
+}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A closed segment in memory: `header` as written, `prev` what its chain begins with, `table` all columns."""
+
+    header: dict[str, Any]
+    prev: str
+    table: pa.Table
+
+    @property
+    def last_hash(self) -> str:
+        """The hash of the last row, from which the next segment goes on."""
+        last: bytes = self.table.column(HASH)[-1].as_py()
+        return last.hex()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows as they were logged: nulls left out, no hash."""
+        names = [name for name in self.table.column_names if name != HASH]
+        data = [self.table.column(name).to_pylist() for name in names]
+        return [
+            {name: value for name, value in zip(names, values, strict=True) if value is not None}
+            for values in zip(*data, strict=True)
+        ]
+
+    def check(self, previous: str) -> str | None:
+        """What is wrong with the chain, which should begin after hash `previous`; None when all is well."""
+        if self.prev != previous:
+            return f"it should follow hash {previous} and follows {self.prev}"
+        last = link(previous, canonical_json({"header": self.header}))
+        hashes = self.table.column(HASH).to_pylist()
+        for number, (row, stored) in enumerate(zip(self.rows(), hashes, strict=True), 1):
+            last = link(last, canonical_json(row))
+            if bytes.fromhex(last) != stored:
+                return f"row {number} does not match its hash"
+        return None
+
+
+def write_segment(source: Path, target: Path) -> None:
+    """Write the rows of the open segment `source` to `target` as Parquet, durably."""
+    records = [record for _, record in read_objects(source)]
+    header, rows = records[0], records[1:]
+    schema: dict[str, str] = {}
+    for row in rows:
+        for name in row:
+            if name not in {"prev", HASH}:
+                schema.setdefault(name, columns.column_type(name))
+    fields = [(name, _TYPES[kind]) for name, kind in sorted(schema.items(), key=_ours_first)]
+    data = {name: pa.array([_decode(row.get(name), schema[name]) for row in rows], type) for name, type in fields}
+    data[HASH] = pa.array([bytes.fromhex(row[HASH]) for row in rows], pa.binary(32))
+    described = {"header": header["header"], "prev": header["prev"]}
+    table = pa.table(data).replace_schema_metadata({_METADATA: canonical_json(described)})
+    with target.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_segment(path: Path) -> Segment:
+    """Read a closed segment. Raises BundleError when it is no Parquet file of ours."""
+    try:
+        table = pq.read_table(path)
+        described = json.loads(table.schema.metadata[_METADATA])
+        return Segment(described["header"], described["prev"], table.replace_schema_metadata(None))
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path.name} cannot be read as a metrics segment ({error})") from None
+
+
+def _ours_first(item: tuple[str, str]) -> tuple[int, str]:
+    order = list(columns.KNOWN)
+    return (order.index(item[0]), "") if item[0] in columns.KNOWN else (len(order), item[0])
+
+
+def _decode(value: Any, kind: str) -> Any:
+    if value is None:
+        return None
+    if kind == columns.FLOAT:
+        return decode_float(value)
+    if kind == columns.FLOATS:
+        return [decode_float(item) for item in value]
+    return value
+
+
+def to_json_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for JSON output, non-finite numbers as their stated strings."""
+    result: dict[str, Any] = encode_non_finite(row)
+    return result

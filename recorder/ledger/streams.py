@@ -1,0 +1,74 @@
+"""A process's stdout, stderr and `logging`, caught where C code writes too: at the file descriptors.
+
+Descriptors 1 and 2 are pointed at append-only files in the spool folder, so a line is safe the moment `write` returns,
+whoever wrote it and however the process dies. The collector reads the files, gives each line the time at which it saw
+it (within its polling interval) and puts it into the bundle's log. Records of `logging` go to the spool with their
+own time. Nothing is installed at import; `StreamCapture` does it and undoes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from recorder.bundle.files import recording_errors
+from recorder.ledger.spool import SpoolWriter
+
+STDOUT_SUFFIX, STDERR_SUFFIX = ".out", ".err"
+
+
+class SpoolLogHandler(logging.Handler):
+    """Writes each log record to a spool as kind `log`."""
+
+    def __init__(self, spool: SpoolWriter) -> None:
+        super().__init__()
+        self._spool = spool
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write `record`; an error of formatting is reported on stderr as `logging` does."""
+        try:
+            text = self.format(record)
+        except Exception:
+            self.handleError(record)
+            return
+        self._spool.write("log", {"level": record.levelname, "logger": record.name, "text": text})
+
+
+class StreamCapture:
+    """While active, everything this process and its children write to stdout and stderr lands in two files.
+
+    `terminal_out` and `terminal_err` are duplicates of the original descriptors, for what is meant for a person.
+    """
+
+    def __init__(self, folder: Path, origin: str, spool: SpoolWriter | None = None) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        with recording_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            files = [os.open(folder / f"{origin}{suffix}", flags, 0o600) for suffix in (STDOUT_SUFFIX, STDERR_SUFFIX)]
+        self._handler = SpoolLogHandler(spool) if spool is not None else None
+        _flush()
+        self.terminal_out, self.terminal_err = os.dup(1), os.dup(2)
+        os.dup2(files[0], 1)
+        os.dup2(files[1], 2)
+        for file in files:
+            os.close(file)
+        if self._handler is not None:
+            logging.getLogger().addHandler(self._handler)
+
+    def close(self) -> None:
+        """Give stdout and stderr back."""
+        _flush()
+        if self._handler is not None:
+            logging.getLogger().removeHandler(self._handler)
+        os.dup2(self.terminal_out, 1)
+        os.dup2(self.terminal_err, 2)
+        os.close(self.terminal_out)
+        os.close(self.terminal_err)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()

@@ -1,0 +1,51 @@
+"""One writer a run: an advisory lock that ends with the process that holds it, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from recorder.bundle import layout
+from recorder.bundle.files import recording_errors
+from recorder.errors import UsageError
+
+
+class RunLock:
+    """The right to write the run `run_id` below `root`, held until `release` or the end of the process."""
+
+    def __init__(self, root: Path, run_id: str) -> None:
+        path = root / layout.LOCKS / f"{run_id}.lock"
+        with recording_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._handle, 32).decode().strip() or "unknown"
+            os.close(self._handle)
+            raise UsageError(
+                f"run {run_id} is still being written by process {holder}; wait for it or stop it (kill -TERM {holder})"
+            ) from None
+        os.truncate(self._handle, 0)
+        os.write(self._handle, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        """Let others write the run."""
+        os.close(self._handle)
+
+
+def is_locked(root: Path, run_id: str) -> bool:
+    """Whether a living process on a host that shares the lock file is writing the run."""
+    try:
+        handle = os.open(root / layout.LOCKS / f"{run_id}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(handle)

@@ -1,0 +1,210 @@
+"""Run: the one writer of a bundle, from `create` or `resume` to `close`.
+
+    run = Run.create(Path("runs"), run_id="demo-1", name="demo", seed=1, command=sys.argv)
+    with run:
+        worker = run.worker()                      # in the training process; `rank-0` unless told otherwise
+        worker.step(1, loss=..., ...)
+        run.event("note", text="...")
+        run.close("finished")
+
+A background thread collects what workers put into the attempt's spool folder (see `recorder.ledger.collector`), takes
+system metrics, and closes segments at each checkpoint. Its failure is never silent: it is raised by `check` and `close`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from recorder import __version__
+from recorder.attempt import AttemptWriter
+from recorder.bundle import layout
+from recorder.bundle.files import write_file
+from recorder.bundle.manifest import archive_manifest, build_manifest, read_manifest, write_manifest
+from recorder.canonical import readable_json, utc_text
+from recorder.errors import BundleError, RecorderError, RecordingError, UsageError
+from recorder.ledger import events
+from recorder.ledger.ledger import read_events
+from recorder.lock import RunLock
+from recorder.recovery import recover_attempt
+from recorder.worker import WorkerRecorder
+
+Observer = Callable[[str, dict[str, Any]], None]
+Sampler = Callable[[], dict[str, float]]
+
+_POLL_SECONDS = 0.2
+
+
+def spool_root(configured: str | None = None) -> Path:
+    """The node-local folder in which records wait: `configured`, or one in the temporary folder of this user."""
+    return Path(configured) if configured else Path(tempfile.gettempdir()) / f"run-recorder-{getpass.getuser()}"
+
+
+class Run:
+    """The one writer of the bundle at `path`; made by `create` or `resume`, ended by `close`.
+
+    Raises RecordingError when the record cannot be written, UsageError when another process writes this run.
+    """
+
+    def __init__(self, path: Path, lock: RunLock, attempt: int, spools: Path, clock: Callable[[], float]) -> None:
+        self.path = path
+        self.id = path.name
+        self.attempt = attempt
+        self.spool_folder = spools / self.id / f"{attempt:04d}"
+        self._spools = spools
+        self._lock = lock
+        self._clock = clock
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failure: RecorderError | None = None
+        self._sampler: Sampler | None = None
+        self._sample_seconds = 1.0
+        self._previous_root: str | None = None
+        self.observers: list[Observer] = []
+        self.writer = AttemptWriter(path, attempt, self.spool_folder, clock, self._notify)
+
+    @classmethod
+    def create(
+        cls,
+        root: Path,
+        *,
+        run_id: str,
+        files: Mapping[str, bytes] | None = None,
+        spools: Path | None = None,
+        clock: Callable[[], float] = time.time,
+        **identity: Any,
+    ) -> Self:
+        """Begin a new bundle `root/run_id`: `files` (bundle path to content) are in it before the first event.
+
+        `identity` goes into run.json: name, command, seed, determinism class, parent and whatever else names the run.
+        Raises UsageError when the folder exists: an existing run is resumed or left alone, never overwritten.
+        """
+        if not layout.is_run_id(run_id):
+            raise UsageError(f"run id {run_id!r} is not allowed: letters, digits, '_', '.' and '-', at most 96")
+        lock, path = RunLock(root, run_id), root / run_id
+        if path.exists():
+            lock.release()
+            raise UsageError(
+                f"run {run_id} exists already; resume it with run.resume={run_id} or choose another run.id"
+            )
+        document = {"format": layout.FORMAT, "id": run_id, "created": utc_text(clock()), "recorder": __version__}
+        write_file(path / layout.RUN, readable_json(document | identity))
+        run = cls(path, lock, 1, spools or spool_root(), clock)
+        shutil.rmtree(run.spool_folder, ignore_errors=True)
+        run.writer.ledger.append(events.RUN_STARTED, {"files": run.writer.put_files(files or {})})
+        return run
+
+    @classmethod
+    def resume(cls, path: Path, *, spools: Path | None = None, clock: Callable[[], float] = time.time) -> Self:
+        """Go on with an existing bundle as its next attempt.
+
+        What the earlier attempt left in its spools is collected first, its living processes are killed, and an earlier
+        seal is kept among the addenda. Raises UsageError while the earlier attempt is still being written.
+        """
+        lock = RunLock(path.parent, path.name)
+        spools = spools or spool_root()
+        try:
+            last = max((event["attempt"] for event in read_events(path)), default=0)
+            if last == 0:
+                raise BundleError(f"{path.name} has no event in its ledger; it cannot be resumed")
+            previous_root = archive_manifest(path)
+            if previous_root is None:
+                recover_attempt(path, last, spools / path.name / f"{last:04d}", clock)
+            run = cls(path, lock, last + 1, spools, clock)
+        except BaseException:
+            lock.release()
+            raise
+        run._previous_root = previous_root
+        return run
+
+    def begin_attempt(self, **fields: Any) -> None:
+        """Record the start of this attempt and begin to collect."""
+        self.writer.ledger.append(events.ATTEMPT_STARTED, {"previous_root": self._previous_root, **fields})
+        self.spool_folder.mkdir(parents=True, exist_ok=True)
+        self._thread = threading.Thread(target=self._collect, name="recorder-collector", daemon=True)
+        self._thread.start()
+
+    def worker(self, origin: str = "rank-0", membership: int = 0, rank: int = 0, workers: int = 1) -> WorkerRecorder:
+        """A recorder for this process that writes into this attempt's spool folder."""
+        return WorkerRecorder(self.spool_folder, origin, membership, rank, workers)
+
+    def event(self, type: str, /, **fields: Any) -> None:
+        """Append an event to the ledger now."""
+        self.writer.add_event(type, fields)
+
+    def sample_system(self, sampler: Sampler, seconds: float) -> None:
+        """Take a row of system metrics every `seconds`."""
+        self._sampler, self._sample_seconds = sampler, seconds
+
+    def check(self) -> None:
+        """Raise the error that stopped the collector, if one did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self, outcome: str, **fields: Any) -> dict[str, Any]:
+        """End the attempt and the run with `outcome` (finished, interrupted, failed), seal, and return the manifest.
+
+        Every worker must have ended: what they left is collected to the last byte before the seal.
+        """
+        self._stop_collecting()
+        self.check()
+        self.writer.finish(events.ATTEMPT_ENDED, outcome=outcome, **fields)
+        self.writer.close(outcome)
+        previous_root = self._previous_root
+        manifest = build_manifest(
+            self.path,
+            outcome=outcome,
+            sealed=utc_text(self._clock()),
+            known=self.writer.known_digests(),
+            previous_root=previous_root,
+        )
+        write_manifest(self.path, manifest)
+        shutil.rmtree(self._spools / self.id, ignore_errors=True)
+        self._lock.release()
+        return manifest
+
+    def abandon(self) -> None:
+        """Stop writing and leave the bundle open, as a kill would; everything recorded stays for a resume."""
+        self._stop_collecting()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._thread is not None:
+            self.abandon()
+
+    def _notify(self, kind: str, content: dict[str, Any]) -> None:
+        for observer in self.observers:
+            observer(kind, content)
+
+    def _stop_collecting(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _collect(self) -> None:
+        next_sample = time.monotonic()
+        try:
+            while not self._stop.wait(_POLL_SECONDS):
+                self.writer.collector.poll()
+                if self._sampler is not None and time.monotonic() >= next_sample:
+                    next_sample = time.monotonic() + self._sample_seconds
+                    self.writer.add_system_row(self._sampler())
+        except RecorderError as error:
+            self._failure = error
+        except Exception as error:
+            self._failure = RecordingError(f"the collector failed: {error!r}")
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether the bundle at `path` has a valid manifest."""
+    return read_manifest(path) is not None
