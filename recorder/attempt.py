@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -39,11 +40,11 @@ class AttemptWriter:
         self.attempt = attempt
         self.keep = 0
         self._clock = clock
-        self._notify = notify or (lambda kind, content: None)
+        self._notify = notify or _nobody
         self._lock = threading.RLock()
         self._logs: dict[str, LogWriter] = {}
         self._known: dict[str, FileDigest] = {}
-        self._checkpoints: dict[int, str] = {}
+        self._checkpoints: dict[int, dict[str, Any]] = {}
         collected = self._read_past(attempt) if recovering else self._read_past(None)
         self.ledger = Ledger(bundle, attempt, clock)
         self._series = {name: SeriesWriter(bundle, name) for name in (layout.METRICS, layout.SYSTEM_METRICS)}
@@ -59,17 +60,15 @@ class AttemptWriter:
     def put_files(self, files: Mapping[str, bytes]) -> dict[str, str]:
         """Write captured files. Returns bundle path and BLAKE3 of each.
 
-        A further attempt leaves what is there alone: content that differs goes beside it, as `<name>.attempt-<n><suffix>`.
+        What is there is left alone: content that differs goes beside it, with `.attempt-<n>` in its name.
         """
         placed = {}
         for path, data in files.items():
-            target = self.bundle / path
-            if target.exists() and target.read_bytes() != data:
-                stem, dot, suffix = target.name.partition(".")
-                target = target.with_name(f"{stem}.attempt-{self.attempt:04d}{dot}{suffix}")
-            if not target.exists():
-                self._known[target.relative_to(self.bundle).as_posix()] = write_file(target, data)
-            placed[target.relative_to(self.bundle).as_posix()] = digest(data)
+            versions = itertools.chain([path], (layout.version(path, self.attempt, n) for n in itertools.count(1)))
+            name = next(name for name in versions if self._is_free(name, data))
+            if not (self.bundle / name).exists():
+                self._known[name] = write_file(self.bundle / name, data)
+            placed[name] = digest(data)
         return placed
 
     def add_event(self, type: str, fields: dict[str, Any], origin: SpoolOrigin | None = None) -> None:
@@ -80,6 +79,8 @@ class AttemptWriter:
             self.ledger.append(type, fields, origin)
             if type == events.CHECKPOINT_SAVED:
                 self._checkpoint_saved(fields)
+            elif type == events.CHECKPOINT_REMOVED:
+                self._checkpoints.pop(fields["step"], None)
         self._notify(type, fields)
 
     def add_row(self, row: dict[str, Any]) -> None:
@@ -139,9 +140,18 @@ class AttemptWriter:
             self.ledger.append(events.RUN_ENDED, {"outcome": outcome})
             self._close_ledger()
 
+    def checkpoints(self) -> list[tuple[int, str, dict[str, Any]]]:
+        """Step, path and recorded files of every checkpoint that should be there, newest first."""
+        with self._lock:
+            return [(step, saved["path"], saved["files"]) for step, saved in sorted(self._checkpoints.items())][::-1]
+
     def known_digests(self) -> dict[str, FileDigest]:
         """Digests taken while files were written, in this attempt or, by the ledger, in earlier ones."""
         return self._known
+
+    def _is_free(self, path: str, data: bytes) -> bool:
+        target = self.bundle / path
+        return not target.exists() or target.read_bytes() == data
 
     def _log(self, origin: str) -> LogWriter:
         if origin not in self._logs:
@@ -161,7 +171,7 @@ class AttemptWriter:
 
     def _remove_checkpoint(self, step: int) -> None:
         """The event comes first: a checkpoint that is gone is always accounted for."""
-        path = self._checkpoints.pop(step)
+        path = self._checkpoints.pop(step)["path"]
         fields = {"step": step, "path": path, "reason": f"checkpoint.keep={self.keep}"}
         self.ledger.append(events.CHECKPOINT_REMOVED, fields)
         self._notify(events.CHECKPOINT_REMOVED, fields)
@@ -170,7 +180,7 @@ class AttemptWriter:
             del self._known[name]
 
     def _learn_checkpoint(self, fields: dict[str, Any]) -> None:
-        self._checkpoints[fields["step"]] = fields["path"]
+        self._checkpoints[fields["step"]] = fields
         for name, record in fields["files"].items():
             self._known[f"{fields['path']}/{name}"] = FileDigest(**record)
 
@@ -212,3 +222,8 @@ class AttemptWriter:
                 kept = base64.b64encode(series.torn).decode()
                 fields = {"path": series.series, "bytes": len(series.torn), "base64": kept}
                 self.ledger.append(events.SEGMENT_TORN, fields)
+
+
+def _nobody(kind: str, content: dict[str, Any]) -> None:
+    """Nobody is listening."""
+    del kind, content

@@ -21,10 +21,6 @@ class Mailbox:
         if not self._path.exists():
             write_file(self._path, json.dumps({"reason": reason}).encode())
 
-    def stop_requested(self) -> str | None:
-        """The reason of a request to stop, or None."""
-        try:
-            reason: str = json.loads(self._path.read_bytes())["reason"]
-        except FileNotFoundError:
-            return None
-        return reason
+    def stop_requested(self) -> bool:
+        """Whether a stop was requested."""
+        return self._path.exists()

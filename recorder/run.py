@@ -8,7 +8,7 @@
         run.close("finished")
 
 A background thread collects what workers put into the attempt's spool folder (see `recorder.ledger.collector`), takes
-system metrics, and closes segments at each checkpoint. Its failure is never silent: it is raised by `check` and `close`.
+system metrics, and closes segments at each checkpoint. Its failure is never silent: `check` and `close` raise it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from recorder import __version__
 from recorder.attempt import AttemptWriter
 from recorder.bundle import layout
 from recorder.bundle.files import write_file
-from recorder.bundle.manifest import archive_manifest, build_manifest, read_manifest, write_manifest
+from recorder.bundle.manifest import archive_manifest, build_manifest, previous_root, read_manifest, write_manifest
 from recorder.canonical import readable_json, utc_text
 from recorder.errors import BundleError, RecorderError, RecordingError, UsageError
 from recorder.ledger import events
 from recorder.ledger.ledger import read_events
 from recorder.lock import RunLock
+from recorder.mailbox import Mailbox
 from recorder.recovery import recover_attempt
 from recorder.worker import WorkerRecorder
 
@@ -61,6 +62,7 @@ class Run:
         self._lock = lock
         self._clock = clock
         self._stop = threading.Event()
+        self._polling = threading.Lock()
         self._thread: threading.Thread | None = None
         self._failure: RecorderError | None = None
         self._sampler: Sampler | None = None
@@ -96,7 +98,6 @@ class Run:
         document = {"format": layout.FORMAT, "id": run_id, "created": utc_text(clock()), "recorder": __version__}
         write_file(path / layout.RUN, readable_json(document | identity))
         run = cls(path, lock, 1, spools or spool_root(), clock)
-        shutil.rmtree(run.spool_folder, ignore_errors=True)
         run.writer.ledger.append(events.RUN_STARTED, {"files": run.writer.put_files(files or {})})
         return run
 
@@ -113,14 +114,13 @@ class Run:
             last = max((event["attempt"] for event in read_events(path)), default=0)
             if last == 0:
                 raise BundleError(f"{path.name} has no event in its ledger; it cannot be resumed")
-            previous_root = archive_manifest(path)
-            if previous_root is None:
+            if not archive_manifest(path):
                 recover_attempt(path, last, spools / path.name / f"{last:04d}", clock)
             run = cls(path, lock, last + 1, spools, clock)
+            run._previous_root = previous_root(path)
         except BaseException:
             lock.release()
             raise
-        run._previous_root = previous_root
         return run
 
     def begin_attempt(self, **fields: Any) -> None:
@@ -142,6 +142,16 @@ class Run:
         """Take a row of system metrics every `seconds`."""
         self._sampler, self._sample_seconds = sampler, seconds
 
+    def request_stop(self, reason: str) -> None:
+        """Ask this attempt's workers to save a checkpoint and stop at the next step boundary."""
+        Mailbox(self.spool_folder).request_stop(reason)
+
+    def drain(self) -> None:
+        """Collect everything that is whole by now."""
+        with self._polling:
+            while self.writer.collector.poll():
+                pass
+
     def check(self) -> None:
         """Raise the error that stopped the collector, if one did."""
         if self._failure is not None:
@@ -156,13 +166,12 @@ class Run:
         self.check()
         self.writer.finish(events.ATTEMPT_ENDED, outcome=outcome, **fields)
         self.writer.close(outcome)
-        previous_root = self._previous_root
         manifest = build_manifest(
             self.path,
             outcome=outcome,
             sealed=utc_text(self._clock()),
             known=self.writer.known_digests(),
-            previous_root=previous_root,
+            previous_root=self._previous_root,
         )
         write_manifest(self.path, manifest)
         shutil.rmtree(self._spools / self.id, ignore_errors=True)
@@ -195,7 +204,8 @@ class Run:
         next_sample = time.monotonic()
         try:
             while not self._stop.wait(_POLL_SECONDS):
-                self.writer.collector.poll()
+                with self._polling:
+                    self.writer.collector.poll()
                 if self._sampler is not None and time.monotonic() >= next_sample:
                     next_sample = time.monotonic() + self._sample_seconds
                     self.writer.add_system_row(self._sampler())

@@ -1,0 +1,1 @@
+"""The bundle's files: paths, manifest, rows, reading and verifying."""

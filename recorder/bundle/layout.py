@@ -36,6 +36,7 @@ LOCKS = ".locks"
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 _CHECKPOINT = re.compile(r"step-(\d{8,})")
+_VERSION = re.compile(r"\.attempt-\d{4,}(-\d+)?(?=\.)")
 
 
 def is_run_id(text: str) -> bool:
@@ -46,6 +47,20 @@ def is_run_id(text: str) -> bool:
 def node_file(node: str) -> str:
     """Where the environment of one node is kept."""
     return f"environment/nodes/{node}.json"
+
+
+def version(path: str, attempt: int, number: int = 1) -> str:
+    """Where a further attempt keeps content of `path` that differs; `number` counts those of one attempt."""
+    folder, slash, name = path.rpartition("/")
+    stem, dot, suffix = name.partition(".")
+    mark = f".attempt-{attempt:04d}" + (f"-{number}" if number > 1 else "")
+    return f"{folder}{slash}{stem}{mark}{dot}{suffix}"
+
+
+def first_version(path: str) -> str:
+    """The path whose `version` this is; `path` itself when it is none."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{_VERSION.sub('', name, count=1)}"
 
 
 def ledger_segment(number: int) -> str:

@@ -56,20 +56,24 @@ def read_manifest(bundle: Path) -> dict[str, Any] | None:
         data = (bundle / layout.MANIFEST).read_bytes()
     except FileNotFoundError:
         return None
+    return parse_manifest(data, layout.MANIFEST)
+
+
+def parse_manifest(data: bytes, name: str) -> dict[str, Any]:
+    """The manifest in the file `name` with content `data`. Raises BundleError when it is not what was written."""
     try:
         manifest = json.loads(data)
         if not isinstance(manifest, dict):
             raise TypeError("not a JSON object")
-    except (ValueError, TypeError) as error:
-        raise BundleError(f"{layout.MANIFEST} is damaged: {error}") from None
+        canonical = readable_json(manifest)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BundleError(f"{name} is damaged: {error}") from None
     if (found := manifest.get("format")) not in range(1, layout.FORMAT + 1):
-        raise BundleError(
-            f"{layout.MANIFEST} has format {found!r}; this reader knows 1 to {layout.FORMAT}: install a newer run-recorder"
-        )
-    if readable_json(manifest) != data:
-        raise BundleError(f"{layout.MANIFEST} is not in canonical form: it was edited")
+        raise BundleError(f"{name} has format {found!r}, this reader knows 1 to {layout.FORMAT}: install a newer one")
+    if canonical != data:
+        raise BundleError(f"{name} is not in canonical form: it was edited")
     if manifest.get("root") != manifest_root(manifest):
-        raise BundleError(f"{layout.MANIFEST} does not match its own root: it was edited")
+        raise BundleError(f"{name} does not match its own root: it was edited")
     return manifest
 
 
@@ -78,14 +82,25 @@ def manifest_root(manifest: dict[str, Any]) -> str:
     return digest_json({key: value for key, value in manifest.items() if key != "root"})
 
 
-def archive_manifest(bundle: Path) -> str | None:
-    """Open a sealed bundle for a further attempt: its seal moves to the addenda; its root, or None if it was open."""
-    manifest = read_manifest(bundle)
-    if manifest is None:
-        return None
-    number = 1 + len(list((bundle / layout.ADDENDA).glob("seal-*.json")))
-    target = bundle / layout.archived_seal(number)
+def archive_manifest(bundle: Path) -> bool:
+    """Open a sealed bundle for a further attempt: its seal moves to the addenda. Whether it was sealed."""
+    if read_manifest(bundle) is None:
+        return False
+    target = bundle / layout.archived_seal(1 + len(archived_seals(bundle)))
     target.parent.mkdir(exist_ok=True)
     (bundle / layout.MANIFEST).rename(target)
-    root: str = manifest["root"]
+    return True
+
+
+def archived_seals(bundle: Path) -> list[Path]:
+    """The seals of earlier attempts, oldest first."""
+    return sorted((bundle / layout.ADDENDA).glob("seal-*.json"))
+
+
+def previous_root(bundle: Path) -> str | None:
+    """The root of the newest archived seal; None when the bundle was never sealed before. Raises BundleError."""
+    seals = archived_seals(bundle)
+    if not seals:
+        return None
+    root: str = parse_manifest(seals[-1].read_bytes(), seals[-1].name)["root"]
     return root

@@ -31,7 +31,7 @@ class SourceFile:
 def pack(files: Iterable[SourceFile]) -> bytes:
     """A tar.gz of `files`, sorted by name, without times and owners; mode 0755 or 0644.
 
-    Equal files give equal bytes with one build of zlib; with another the tar inside is equal, its compression may not be.
+    Equal files give equal bytes with one build of zlib; with another, the tar inside is equal but perhaps not the gzip.
     """
     buffer = io.BytesIO()
     with (
@@ -61,6 +61,7 @@ def extract_source(archive: bytes, destination: Path) -> Path:
         destination.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".source-", dir=destination) as temporary:
             unpacked = Path(temporary) / "source"
+            unpacked.mkdir()
             _unpack(archive, unpacked)
             try:
                 unpacked.rename(target)

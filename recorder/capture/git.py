@@ -13,12 +13,14 @@ from pathlib import Path
 from recorder.capture.urls import without_credentials
 
 _SUBMODULE = "160000"
-_SYMLINK = "120000"
+# A submodule, a symbolic link, nothing at all.
+_NOT_FILES = {_SUBMODULE, "120000", "000000"}
 # GIT_DIR and its like (git sets them in hooks) would point at another repository than the folder asked about.
 _KEPT_VARIABLES = ("GIT_CONFIG", "GIT_EXEC_PATH", "GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY")
 # Every choice that a user's own git config could make otherwise, so that the patch applies anywhere.
 _DIFF = (
-    *("-c", "diff.suppressBlankEmpty=false", "-c", "diff.orderFile=", "diff", "--no-ext-diff", "--no-textconv"),
+    *("-c", "diff.suppressBlankEmpty=false", "-c", "diff.autoRefreshIndex=false", "diff", "-O/dev/null"),
+    *("--no-ext-diff", "--no-textconv", "--no-relative"),
     *("--no-color", "--no-renames", "--full-index", "--binary", "--ignore-submodules=dirty", "--submodule=short"),
     *("--src-prefix=a/", "--dst-prefix=b/", "--unified=3", "--inter-hunk-context=0", "--diff-algorithm=myers"),
 )
@@ -51,7 +53,7 @@ class Repository:
 
     def commit(self) -> str | None:
         """The commit that is checked out, or None before the first."""
-        return self._line("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        return self._line("rev-parse", "--verify", "--quiet", "HEAD")
 
     def branch(self) -> str | None:
         """The branch that is checked out, or None on a detached head."""
@@ -84,7 +86,7 @@ class Repository:
 
     def submodule(self, name: bytes) -> tuple[str | None, bool]:
         """The commit that a submodule has checked out (None: not one that git can read), and whether it is changed."""
-        path = Path(os.fsdecode(os.path.join(os.fsencode(self._root), name)))  # noqa: PTH118
+        path = self._root / os.fsdecode(name)
         # Without a .git of its own, git would answer for the repository around it.
         if not (path / ".git").exists():
             return None, False
@@ -96,13 +98,15 @@ class Repository:
 
     def changes(self) -> list[Change]:
         """Tracked files that differ from the commit, staged or not. Needs a commit."""
-        fields = iter(_split(self._run(*_DIFF, "--raw", "--no-abbrev", "-z", "--relative", "HEAD")))
-        found: dict[bytes, Change] = {}
-        for head, name in zip(fields, fields, strict=True):
-            mode, _, blob, _, _ = head.decode().removeprefix(":").split(" ")
-            is_file = mode not in {_SUBMODULE, _SYMLINK} and set(blob) != {"0"}
-            found[name] = Change(name, blob if is_file else None)
-        return list(found.values())
+        status = ("status", "--porcelain=v2", "-z", "--no-renames", "--untracked-files=no", "--ignore-submodules=dirty")
+        found = []
+        for entry in _split(self._run(*status, "--", ".")):
+            # "u" is an unmerged file: its second stage is the commit's.
+            count, mode, blob = (10, 4, 8) if entry.startswith(b"u ") else (8, 3, 6)
+            fields = entry.split(b" ", count)
+            is_file = fields[mode].decode() not in _NOT_FILES
+            found.append(Change(fields[-1].removeprefix(self.prefix), fields[blob].decode() if is_file else None))
+        return found
 
     def blobs(self, names: Iterable[str], limit: int) -> dict[str, bytes | None]:
         """The content of each blob, None for those of more than `limit` bytes."""
@@ -129,7 +133,7 @@ class Repository:
         parts = []
         for start in range(0, len(names), _NAMES_PER_CALL):
             wanted = [b":(literal)" + name for name in names[start : start + _NAMES_PER_CALL]]
-            parts.append(self._run(*_DIFF, "--no-relative", "HEAD", "--", *wanted, *without))
+            parts.append(self._run(*_DIFF, "HEAD", "--", *wanted, *without))
         return b"".join(parts)
 
     def _line(self, *arguments: str) -> str | None:

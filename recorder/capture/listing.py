@@ -89,28 +89,27 @@ def list_repository(repository: Repository, left_out: Sequence[bytes]) -> Listin
 def list_folder(root: Path, left_out: Sequence[bytes]) -> Listing:
     """Every file below `root`, for want of git; virtual environments stay out under any name."""
     listing = Listing()
-    top = os.fsencode(root)
 
-    def name_of(path: str | bytes) -> bytes:
-        return os.path.relpath(os.fsencode(path), top)
+    def name_of(path: Path) -> bytes:
+        return os.fsencode(path.relative_to(root))
 
     def unreadable(error: OSError) -> None:
-        listing.excluded[name_of(error.filename) + b"/"] = Exclusion(UNREADABLE)
+        listing.excluded[name_of(Path(error.filename)) + b"/"] = Exclusion(UNREADABLE)
 
-    for folder, below, files in os.walk(top, onerror=unreadable):
-        prefix = b"" if folder == top else name_of(folder) + b"/"
+    for folder, below, files in os.walk(root, onerror=unreadable):
         for base in list(below):
-            if reason := _folder_reason(top, prefix + base, left_out):
-                listing.excluded[prefix + base + b"/"] = Exclusion(reason)
+            path = Path(folder, base)
+            if reason := _folder_reason(path, name_of(path), left_out):
+                listing.excluded[name_of(path) + b"/"] = Exclusion(reason)
                 below.remove(base)
-            elif os.path.islink(os.path.join(folder, base)):  # noqa: PTH114, PTH118
-                listing.names.append(prefix + base)
-        listing.names += [prefix + base for base in files if not holder(prefix + base, left_out)]
+            elif path.is_symlink():
+                listing.names.append(name_of(path))
+        found = [name_of(Path(folder, base)) for base in files]
+        listing.names += [name for name in found if not holder(name, left_out)]
     return listing
 
 
-def _folder_reason(top: bytes, name: bytes, left_out: Sequence[bytes]) -> str | None:
+def _folder_reason(path: Path, name: bytes, left_out: Sequence[bytes]) -> str | None:
     if holder(name, left_out):
         return LEFT_OUT
-    is_environment = os.path.exists(os.path.join(top, name, b"pyvenv.cfg"))  # noqa: PTH110, PTH118
-    return TOOL_FOLDER if is_environment or tool_folder(name + b"/") else None
+    return TOOL_FOLDER if tool_folder(name + b"/") or (path / "pyvenv.cfg").exists() else None

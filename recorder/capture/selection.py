@@ -29,7 +29,7 @@ def read_source(
     A file that changes meanwhile is taken as it was read; one that vanishes is excluded as missing. Raises UsageError
     when the files are larger than `limit_bytes` together, before any is read.
     """
-    top = os.fsencode(root.resolve())
+    top = root.resolve()
     excluded: dict[bytes, Exclusion] = {}
     sizes: dict[bytes, int] = {}
     for name in sorted(set(names)):
@@ -49,29 +49,28 @@ def read_source(
     return files, excluded
 
 
-def _examine(top: bytes, name: bytes) -> int | Exclusion:
+def _examine(top: Path, name: bytes) -> int | Exclusion:
     """The file's size where it may be read."""
-    path = top + b"/" + name
+    path = top / os.fsdecode(name)
     try:
-        status = os.lstat(path)
+        status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
-            return Exclusion(LINK, target=path_text(os.readlink(path)))  # noqa: PTH115
+            return Exclusion(LINK, target=path_text(os.fsencode(path.readlink())))
     except OSError as error:
         return _refused(error)
     if not stat.S_ISREG(status.st_mode):
         return Exclusion(NOT_REGULAR)
-    folder = os.path.dirname(path)  # noqa: PTH120
-    if os.path.realpath(folder) != folder:
+    if path.parent.resolve() != path.parent:
         return Exclusion(BEHIND_LINK)
     if reason := excluded_by_name(name):
         return Exclusion(reason, status.st_size)
     return status.st_size if status.st_size <= MAX_FILE_BYTES else Exclusion(LARGE, status.st_size)
 
 
-def _read(top: bytes, name: bytes) -> SourceFile | Exclusion:
+def _read(top: Path, name: bytes) -> SourceFile | Exclusion:
     try:
         # What was a regular file a moment ago may by now be a link or a pipe, on which an open would wait.
-        handle = os.open(top + b"/" + name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        handle = os.open(top / os.fsdecode(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(handle, "rb") as file:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):

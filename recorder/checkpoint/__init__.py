@@ -1,0 +1,1 @@
+"""Checkpoints: the resume state, written and committed beside training."""

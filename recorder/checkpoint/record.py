@@ -22,7 +22,7 @@ def commit_marker(step: int, state: dict[str, Any], files: dict[str, dict[str, A
 
 
 def read_commit_marker(folder: Path) -> dict[str, Any] | None:
-    """What a `checkpoint.saved` event says of the checkpoint in `folder` (step, files); None when it is not complete."""
+    """What a `checkpoint.saved` event says of the checkpoint in `folder` (step, files); None if it is incomplete."""
     path = folder / layout.CHECKPOINT_STATE
     try:
         marker = json.loads(path.read_bytes())

@@ -30,7 +30,7 @@ class CheckpointWriter:
 
     `save` returns when the state has been copied to memory of its own; the rest happens in a thread. A checkpoint
     appears under its name only when it is complete and durable; `announce` is then called, in that thread, with what
-    the `checkpoint.saved` event says. A failure is raised by the next `save` or `wait`, and leaves nothing half-written.
+    the `checkpoint.saved` event says. A failure is raised by the next `save` or `wait` and leaves nothing half-written.
     """
 
     def __init__(self, bundle: Path, announce: Announce) -> None:
@@ -48,7 +48,8 @@ class CheckpointWriter:
         started = time.perf_counter()
         self.wait()
         copied = {
-            file: {name: self._copy(file, name, t) for name, t in tensors.items()} for file, tensors in files.items()
+            file: {name: self._copy(f"{file}/{name}", t) for name, t in tensors.items()}
+            for file, tensors in files.items()
         }
         blocked = time.perf_counter() - started
         arguments = (step, copied, state, blocked)
@@ -64,19 +65,16 @@ class CheckpointWriter:
             failure, self._failure = self._failure, None
             raise failure
 
-    def _copy(self, file: str, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    def _copy(self, key: str, tensor: torch.Tensor) -> torch.Tensor:
         """Into memory that is kept from one checkpoint to the next: fresh pages would cost more than the copy."""
         import torch
 
-        key = f"{file}/{name}"
         kept = self._copies.get(key)
         if kept is None or kept.shape != tensor.shape or kept.dtype != tensor.dtype:
             kept = self._copies[key] = torch.empty_like(tensor, device="cpu", memory_format=torch.contiguous_format)
         return kept.copy_(tensor.detach())
 
-    def _write(
-        self, step: int, files: dict[str, dict[str, torch.Tensor]], state: dict[str, Any], blocked: float
-    ) -> None:
+    def _write(self, step: int, files: Mapping[str, Tensors], state: dict[str, Any], blocked: float) -> None:
         path = layout.checkpoint_folder(step)
         final = self._bundle / path
         partial = final.with_name(f".{final.name}.{os.getpid()}{layout.PARTIAL}")
@@ -98,7 +96,7 @@ class CheckpointWriter:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _write_files(
-        self, partial: Path, step: int, files: dict[str, dict[str, torch.Tensor]], state: dict[str, Any]
+        self, partial: Path, step: int, files: Mapping[str, Tensors], state: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
         partial.mkdir(parents=True)
         records = {}

@@ -70,7 +70,7 @@ class Collector:
     def poll(self) -> int:
         """Carry over everything that is whole; the number of records and lines carried."""
         self._discover()
-        carried = sum(self._poll_tail(name, tail, tail.read()) for name, tail in self._tails.items())
+        carried = sum(self._carry_lines(name, tail.read()) for name, tail in self._tails.items())
         return carried + sum(self._poll_spool(name, reader) for name, reader in self._spools.items())
 
     def finish(self) -> None:
@@ -78,7 +78,7 @@ class Collector:
         while self.poll():
             pass
         for name, tail in self._tails.items():
-            self._poll_tail(name, tail, tail.finish())
+            self._carry_lines(name, tail.finish())
         for name, reader in self._spools.items():
             if torn := reader.torn():
                 self._report_damage(name, torn)
@@ -93,7 +93,7 @@ class Collector:
             elif suffix in _STREAMS and name not in self._tails:
                 self._tails[name] = RawTail(path, self._lines_to_skip(path))
 
-    def _poll_tail(self, name: str, tail: RawTail, lines: list[str]) -> int:
+    def _carry_lines(self, name: str, lines: list[str]) -> int:
         if lines:
             origin, now, stream = _origin(name), self._clock(), _STREAMS[Path(name).suffix]
             for line in lines:

@@ -6,8 +6,8 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
+from recorder.bundle.files import blake3_file
 from recorder.errors import DataError
-from train.data.durable import digest_file
 from train.data.source import InputFile
 
 TXT, JSONL = ".txt", ".jsonl"
@@ -28,8 +28,8 @@ def input_files(patterns: Sequence[str]) -> tuple[InputFile, ...]:
     return tuple(files.values())
 
 
-def file_list(names: Sequence[str]) -> str:
-    """The names for a message: all of them up to three, else two and how many more."""
+def listed(names: Sequence[str]) -> str:
+    """Names for a message: all of them up to three, else two and how many more."""
     shown = list(names) if len(names) <= 3 else [*names[:2], f"{len(names) - 2} more"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if shown[1:] else shown)
 
@@ -56,7 +56,7 @@ def _digested(path: Path) -> InputFile:
     if path.suffix.lower() not in (TXT, JSONL):
         raise DataError(f"data.files: {name} ends in {path.suffix or 'nothing'!r}; allowed are {TXT} and {JSONL}")
     try:
-        file = InputFile(path, name, path.stat().st_size, digest_file(path))
+        file = InputFile(path, name, path.stat().st_size, blake3_file(path))
     except FileNotFoundError as error:
         raise DataError(f"data.files: {name} does not exist in {Path.cwd()}; correct the path") from error
     except OSError as error:

@@ -33,7 +33,9 @@ class DataOrder:
     def sequences_of(self, step: int, micro_batch: int) -> npt.NDArray[np.int64]:
         """The sequence numbers of one micro-batch, shape [micro_batch_size]."""
         if step < 0 or not 0 <= micro_batch < self.micro_batches:
-            raise ValueError(f"step {step}, micro-batch {micro_batch}: there are {self.micro_batches} in a step, from 0")
+            raise ValueError(
+                f"step {step}, micro-batch {micro_batch}: there are {self.micro_batches} in a step, from 0"
+            )
         first = (step * self.micro_batches + micro_batch) * self.micro_batch_size
         return self._samples(first, self.micro_batch_size)
 

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-PERMUTATION = {"name": "feistel-blake3-splitmix64", "version": 1, "rounds": 8}
-
 _ROUNDS = 8
+PERMUTATION = {"name": "feistel-blake3-splitmix64", "version": 1, "rounds": _ROUNDS}
+
 _CONTEXT = "run-recorder data order 1"
 
 

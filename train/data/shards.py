@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from train.data.tokenizer import Tokenizer
+
 SHARD_BYTES = 64 * 2**20
 TABLE_COLUMNS = ("first_token", "document", "offset_in_document")
 
@@ -53,18 +55,19 @@ class _DigestedFile:
 
 
 class SplitWriter:
-    """Writes one split inside a `with` block: `add` the tokens of documents in order, then `close`. Raises OSError."""
+    """Writes one split inside a `with` block: `add` the text of documents in order, then `close`. Raises OSError."""
 
-    def __init__(self, folder: Path, split: str, kind: str, end_of_document: int, shard_bytes: int = SHARD_BYTES) -> None:
+    def __init__(self, folder: Path, split: str, tokenizer: Tokenizer, shard_bytes: int) -> None:
         self._folder = folder
         self._split = split
-        self._type = np.dtype(kind).newbyteorder("<")
-        self._end = np.array([end_of_document], self._type)
+        self._tokenizer = tokenizer
+        self._type = _little_endian(token_type(tokenizer.vocabulary_size))
+        self._end = np.array([tokenizer.end_of_document])
         self._shard_bytes = shard_bytes
         self._table = _DigestedFile(folder / f"{split}-documents.bin")
         self._shard: _DigestedFile | None = None
         self._shards: list[dict[str, Any]] = []
-        self._tokens = self._stretches = 0
+        self._tokens = self._characters = self._stretches = 0
         self._document = -1
 
     def __enter__(self) -> Self:
@@ -75,30 +78,33 @@ class SplitWriter:
         if self._shard is not None:
             self._shard.abandon()
 
-    def add(self, document: int, offset: int, tokens: npt.NDArray[np.int64]) -> None:
-        """More tokens of a document; `offset` is how many of its tokens, in any split, came before them."""
-        if not len(tokens):
-            return
+    def add(self, document: int, offset: int, text: str) -> int:
+        """More text of a document, after `offset` of its tokens in any split; how many tokens it is."""
+        if not text:
+            return 0
         if document != self._document:
             self._end_stretch()
             self._table.write(np.array([self._tokens, document, offset], "<i8").tobytes())
             self._document = document
             self._stretches += 1
+        tokens = self._tokenizer.encode(text)
         self._write(tokens)
+        self._characters += len(text)
+        return len(tokens)
 
     def close(self) -> dict[str, Any]:
         """Complete the files; the record of this split for dataset.json."""
         self._end_stretch()
         self._end_shard()
         table = self._table.close() | {"columns": list(TABLE_COLUMNS), "type": "int64"}
-        counts = {"documents": self._stretches, "tokens": self._tokens}
+        counts = {"documents": self._stretches, "characters": self._characters, "tokens": self._tokens}
         return counts | {"shards": self._shards, "document_table": table}
 
     def _end_stretch(self) -> None:
         if self._document >= 0:
             self._write(self._end)
 
-    def _write(self, tokens: npt.NDArray[Any]) -> None:
+    def _write(self, tokens: npt.NDArray[np.int64]) -> None:
         data = memoryview(tokens.astype(self._type).tobytes())
         self._tokens += len(tokens)
         while data:
@@ -121,7 +127,7 @@ class SplitReader:
     """Reads one split by memory map: opening it reads nothing, and memory is the page cache's."""
 
     def __init__(self, folder: Path, record: dict[str, Any], kind: str) -> None:
-        dtype = np.dtype(kind).newbyteorder("<")
+        dtype = _little_endian(kind)
         self._shards = [np.memmap(folder / shard["file"], dtype, "r") for shard in record["shards"]]
         self._shard_tokens = len(self._shards[0]) if self._shards else 1
         self.tokens: int = record["tokens"]
@@ -143,3 +149,7 @@ class SplitReader:
             result[done : done + len(part)] = part
             done += len(part)
         return result
+
+
+def _little_endian(kind: str) -> np.dtype[Any]:
+    return np.dtype(kind).newbyteorder("<")

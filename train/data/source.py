@@ -27,13 +27,15 @@ class InputFile:
 
 
 class Source(Protocol):
-    """Documents to learn from. `name` is what error messages call it; every document holds at least one character."""
+    """Documents to learn from; each holds at least one character."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What messages call it."""
 
     @property
-    def inputs(self) -> Sequence[InputFile]: ...
+    def inputs(self) -> Sequence[InputFile]:
+        """The files it reads; none where the text is generated."""
 
     def describe(self) -> dict[str, Any]:
         """Kind and parameters: with the inputs, all that determines the text."""

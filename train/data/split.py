@@ -18,10 +18,14 @@ SPLIT_VERSION = 1
 _ENOUGH = 10  # documents expected on the smaller side, so that a split by document is no accident
 _CONTEXT = f"run-recorder split {SPLIT_VERSION}"
 _STATEMENTS = {
-    "documents": "A document is for validation where the first 8 bytes (little endian) of BLAKE3 in key derivation mode, "
-    f"context {_CONTEXT!r}, over its number as 8 bytes (little endian) are less than floor(validation_fraction * 2^64).",
-    "tail": "Of every document the last floor(characters * validation_fraction) characters are for validation. This rule "
-    f"holds where fewer than {_ENOUGH} documents would be expected on either side of a split by document.",
+    "documents": (
+        "A document is for validation where the first 8 bytes of BLAKE3 in key derivation mode, context "
+        f"{_CONTEXT!r}, over its number as 8 bytes are less than floor(validation_fraction * 2^64), all little endian."
+    ),
+    "tail": (
+        "Of every document the last floor(characters * validation_fraction) characters are for validation. This rule "
+        f"holds where fewer than {_ENOUGH} documents would be expected on either side of a split by document."
+    ),
 }
 
 

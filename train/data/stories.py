@@ -31,7 +31,7 @@ class _Choices:
 
     def __init__(self, seed: int, index: int) -> None:
         stream = blake3(f"{seed} {index}".encode(), derive_key_context=_CONTEXT).digest(_CHOICES.size)
-        self._numbers = iter(_CHOICES.unpack(stream))
+        self._numbers: Iterator[int] = iter(_CHOICES.unpack(stream))
 
     def one(self, options: Sequence[T]) -> T:
         """One of the options; the bias is below their number / 2^32."""

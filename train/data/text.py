@@ -10,10 +10,14 @@ from typing import Any, BinaryIO
 from blake3 import blake3
 
 from recorder.errors import DataError
-from train.data.inputs import TXT, file_list, input_files, unreadable
+from train.data.inputs import TXT, input_files, listed, unreadable
 from train.data.source import Piece
 
 _CHUNK = 1 << 20
+_KINDS = {
+    dict: "an object", list: "an array", str: "empty", int: "a number", float: "a number", bool: "a boolean",
+    type(None): "null",
+}  # fmt: skip
 
 TextAndEnd = tuple[str, bool]  # and whether it ends its document
 Update = Callable[[bytes], object]
@@ -30,7 +34,7 @@ class TextSource:
     def __init__(self, patterns: Sequence[str], field: str) -> None:
         self.field = field
         self.inputs = input_files(patterns)
-        self.name = file_list([file.name for file in self.inputs])
+        self.name = listed([file.name for file in self.inputs])
 
     def describe(self) -> dict[str, Any]:
         """What determines the text, besides the inputs."""
@@ -82,7 +86,7 @@ def _jsonl_pieces(name: str, stream: BinaryIO, update: Update, field: str) -> It
         end += len(line)
         content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         try:
-            text = _document(content.decode(), field)
+            text = _document(content.decode().rstrip("\r\n"), field)
         except UnicodeDecodeError as error:
             raise _bad_utf8(f"{name}, line {number}", end - len(content) + error.start, error) from error
         except ValueError as error:
@@ -100,11 +104,11 @@ def _document(line: str, field: str) -> str:
     if not isinstance(value, dict):
         raise ValueError(f'JSON, but no object; each line must be one, such as {{"{field}": "..."}}')
     if field not in value:
-        has = ", ".join(sorted(value)) or "no field"
-        raise ValueError(f"no field {field!r} but {has}; set data.text_field to the field that holds the text")
+        has = listed([repr(key) for key in sorted(value)]) or "none"
+        raise ValueError(f"no field {field!r} (it has {has}); set data.text_field to the field that holds the text")
     text = value[field]
     if not isinstance(text, str) or not text:
-        raise ValueError(f"field {field!r} is {_shown(text)}; it must be a string with text in it")
+        raise ValueError(f"field {field!r} is {_KINDS[type(text)]}; it must be a string with text in it")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -113,12 +117,8 @@ def _document(line: str, field: str) -> str:
     return text
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "an array"
-    return json.dumps(value)
-
-
 def _bad_utf8(name: str, place: int, error: UnicodeDecodeError) -> DataError:
     byte = error.object[error.start]
-    return DataError(f"data.files: {name}: the byte at offset {place} (0x{byte:02x}) is no UTF-8; save the file as UTF-8")
+    return DataError(
+        f"data.files: {name}: the byte at offset {place} (0x{byte:02x}) is no UTF-8; save the file as UTF-8"
+    )

@@ -1,4 +1,4 @@
-"""The words that fill the slots of `train.data.plots`: every noun and adjective reads right after the article "a"."""
+"""The words that fill the slots of `train.data.plots`. What follows an "a" there begins with a consonant."""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ class Person(NamedTuple):
 _ANIMAL_KINDS = ("small fox", "little bear", "gray mouse", "brown rabbit", "young duck", "little hedgehog")
 _GIRL_KINDS = ("little girl", "young girl", "girl", "small girl", "little princess", *_ANIMAL_KINDS)
 _BOY_KINDS = ("little boy", "young boy", "boy", "small boy", "little prince", *_ANIMAL_KINDS)
-_GIRLS = "Anna Lily Mia Rosa Nora Ella Sara Zoe Amy Ruby Lucy Emma Jane Kate Maya Ida Clara Hana Vera Tess".split()
-_BOYS = "Tom Ben Max Leo Sam Jack Finn Noah Omar Tim Luke Adam Hugo Ned Paul Theo Karl Ravi Dan Will".split()
+_GIRLS = (
+    "Anna", "Lily", "Mia", "Rosa", "Nora", "Ella", "Sara", "Zoe", "Amy", "Ruby", "Lucy", "Emma", "Jane", "Kate", "Maya",
+    "Ida", "Clara", "Hana", "Vera", "Tess",
+)  # fmt: skip
+_BOYS = (
+    "Tom", "Ben", "Max", "Leo", "Sam", "Jack", "Finn", "Noah", "Omar", "Tim", "Luke", "Adam", "Hugo", "Ned", "Paul",
+    "Theo", "Karl", "Ravi", "Dan", "Will",
+)  # fmt: skip
 
 PEOPLE = (
     *(Person(name, "she", "her", "her", _GIRL_KINDS) for name in _GIRLS),

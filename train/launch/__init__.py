@@ -1,0 +1,1 @@
+"""Running workers and collecting what they say: one file a launcher."""

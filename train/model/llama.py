@@ -80,7 +80,7 @@ class Attention(nn.Module):
         return F.dropout(self.o_proj(mixed.transpose(1, 2).flatten(2)), self.dropout, self.training)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        return x.view(*x.shape[:-1], -1, self.head_dim).transpose(1, 2)
 
 
 class FeedForward(nn.Module):
@@ -111,7 +111,8 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, rotary: Rotary) -> Tensor:
         """Add attention, then the feed-forward, to the residual stream `x` of shape [B, T, hidden_size]."""
         x = x + self.self_attn(self.input_layernorm(x), rotary)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        y: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return y
 
 
 class Decoder(nn.Module):
@@ -129,7 +130,8 @@ class Decoder(nn.Module):
         x = self.embed_tokens(tokens)
         for layer in self.layers:
             x = layer(x, self.rotary_emb)
-        return self.norm(x)
+        normalised: Tensor = self.norm(x)
+        return normalised
 
 
 class Llama(nn.Module):
@@ -175,7 +177,8 @@ class Llama(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits [B, T, vocab_size] of the token that follows each of `tokens`, int64 [B, T]."""
-        return self.lm_head(self.model(tokens))
+        logits: Tensor = self.lm_head(self.model(tokens))
+        return logits
 
     @torch.no_grad()
     def _draw_weights(self, residual_std: float) -> None:

@@ -1,0 +1,1 @@
+"""One training step: micro-batches, the reduction tree, the exchange among workers, and evaluation."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from recorder.errors import ConfigError
 from train.step.tree import Fold, Span
 
 HEADER = 16  # float32 slots ahead of the gradient: one cache line, so that the gradient begins aligned
@@ -18,13 +19,16 @@ Root = tuple[Span, Tensor]
 class Layout:
     """Where each parameter's gradient lies in a flat float32 buffer: after the header, in the parameters' order.
 
-    Raises ValueError for a parameter that is not float32, whose gradients could not be summed without rounding.
+    Raises ConfigError for parameters that are not float32, whose gradients would be rounded before they are summed.
     """
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         for parameter in parameters:
             if parameter.dtype != torch.float32:
-                raise ValueError(f"a parameter of {tuple(parameter.shape)} is {parameter.dtype}, not torch.float32")
+                raise ConfigError(
+                    f"the model has a parameter of type {parameter.dtype}; weights must be torch.float32 "
+                    "(train.precision=bf16 computes in bfloat16 over them)"
+                )
         self.shapes = [parameter.shape for parameter in parameters]
         self.sizes = [parameter.numel() for parameter in parameters]
         self.length = HEADER + sum(self.sizes)
@@ -35,7 +39,7 @@ class Layout:
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """The gradient part of a flat buffer, a view in the shape of each parameter."""
-        parts = self.gradient(flat).split(self.sizes)
+        parts = torch.split(self.gradient(flat), self.sizes)
         return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
 
@@ -71,11 +75,11 @@ class Accumulator:
         buffer = self._spare.pop() if self._spare else _Buffer(self._layout, self._device)
         buffer.flat[:HEADER].zero_()
         buffer.flat[LOSS] = loss.detach()
-        present = [(view, gradient) for view, gradient in zip(buffer.views, gradients, strict=True)]
-        torch._foreach_copy_(*map(list, zip(*[pair for pair in present if pair[1] is not None])))
-        for view, gradient in present:
-            if gradient is None:
-                view.zero_()
+        filled = [
+            torch.zeros_like(view) if gradient is None else gradient
+            for view, gradient in zip(buffer.views, gradients, strict=True)
+        ]
+        torch._foreach_copy_(buffer.views, filled)
         self._fold.push(Span(micro_batch, 1), buffer)
 
     @property

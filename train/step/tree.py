@@ -9,6 +9,8 @@ added as this tree adds them; then the sum has the same bits however the leaves 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
+from operator import add
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -29,7 +31,7 @@ def ranges(micro_batches: int, workers: int) -> list[range]:
     if not 1 <= workers <= micro_batches:
         raise ValueError(f"{micro_batches} micro-batches cannot be shared among {workers} workers")
     bounds = [rank * micro_batches // workers for rank in range(workers + 1)]
-    return [range(low, high) for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [range(low, high) for low, high in pairwise(bounds)]
 
 
 def roots(leaves: range, micro_batches: int) -> list[Span]:
@@ -38,9 +40,9 @@ def roots(leaves: range, micro_batches: int) -> list[Span]:
     There is one where the range is itself a block of the tree, as with powers of two, and never more than
     `most_roots(len(leaves))`.
     """
-    fold: Fold[None] = Fold(micro_batches, lambda left, right: None)
+    fold = Fold[int](micro_batches, add)
     for leaf in leaves:
-        fold.push(Span(leaf, 1), None)
+        fold.push(Span(leaf, 1), 1)
     return [span for span, _ in fold.parts]
 
 

@@ -1,0 +1,30 @@
+"""Finding the checkpoint to go on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recorder.bundle import layout
+from recorder.checkpoint.record import damage
+from recorder.ledger import events
+
+if TYPE_CHECKING:
+    from recorder.run import Run
+
+
+def newest_checkpoint(run: Run) -> tuple[int, Path] | None:
+    """Step and folder of the newest checkpoint whose bytes are as recorded; None when there is none.
+
+    A damaged one is renamed out of the way, so that the step can be saved again, and recorded with what is wrong.
+    """
+    for step, path, files in run.writer.checkpoints():
+        folder = run.path / path
+        wrong = damage(folder, files)
+        if wrong is None:
+            return step, folder
+        aside = f"{layout.CHECKPOINTS}/damaged-{step:08d}-attempt-{run.attempt:04d}"
+        run.event(events.CHECKPOINT_REMOVED, step=step, path=path, reason=f"damaged: {wrong}", kept_as=aside)
+        if folder.is_dir():
+            folder.rename(run.path / aside)
+    return None

@@ -1,0 +1,107 @@
+"""Who is in the run: what workers and Ray say about workers and nodes, joined into events and a verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recorder.ledger import events
+from recorder.run import Run
+from train.config import Config
+from train.launch.ray_cluster import Loss
+from train.step.tree import ranges
+
+
+class Roster:
+    """Follows one attempt. `observe` is called from the collector's thread, the rest from the driver's."""
+
+    def __init__(self, run: Run, config: Config) -> None:
+        self._run = run
+        self._config = config
+        self._membership = 0
+        self._joined: dict[int, dict[str, Any]] = {}
+        self._finished: dict[int, dict[str, Any]] = {}
+        self._nodes: dict[str, bool] = {}
+        self._start_step = 0
+        self._last_step = 0
+        self.exceptions: list[dict[str, Any]] = []
+        self.signals = 0
+        self.lost = 0
+        self.evaluation: dict[str, Any] | None = None
+        self.loss: float | None = None
+
+    def begin_membership(self, membership: int, start_step: int) -> None:
+        """A group of workers is about to be launched; steps recorded beyond its start will be redone."""
+        if membership and self._last_step > start_step:
+            self._run.event(events.STEP_REDONE, first=start_step + 1, last=self._last_step, membership=membership)
+        self._membership, self._start_step, self._last_step = membership, start_step, start_step
+        self._joined, self._finished = {}, {}
+
+    def observe(self, kind: str, content: dict[str, Any]) -> None:
+        """Take one row or event of the run."""
+        if kind == "row":
+            self._last_step = max(self._last_step, content["step"])
+            self.loss = content.get("loss")
+        elif kind == events.WORKER_JOINED:
+            self._joined[content["rank"]] = content
+            if len(self._joined) == self._config.cluster.workers:
+                self._complete_membership()
+        elif kind == events.WORKER_FINISHED:
+            self._finished[content["rank"]] = content
+        elif kind == events.EXCEPTION:
+            self.exceptions.append(content)
+        elif kind == events.EVALUATED:
+            self.evaluation = content
+
+    def outcome(self, losses: list[Loss]) -> str | None:
+        """How the group ended: an outcome of the attempt, or None when workers were lost and it may go on."""
+        for loss in losses:
+            if loss.died:
+                self._lose(loss)
+        if self.exceptions:
+            return "failed"
+        outcomes = {fields["outcome"] for fields in self._finished.values()}
+        if not losses and len(self._finished) == self._config.cluster.workers:
+            return "interrupted" if "interrupted" in outcomes else "finished"
+        return None
+
+    def watch_nodes(self, nodes: dict[str, dict[str, Any]]) -> None:
+        """Record nodes that came or went since the last look, as Ray tells it."""
+        for node, state in nodes.items():
+            if state["alive"] and not self._nodes.get(node, False):
+                self._run.event(events.NODE_JOINED, node=node, address=state["address"])
+            elif not state["alive"] and self._nodes.get(node, False):
+                evidence = {name: state[name] for name in ("death_reason", "death_message")}
+                self._run.event(events.NODE_LOST, node=node, cause="unknown", evidence=evidence)
+            self._nodes[node] = state["alive"]
+
+    def totals(self) -> dict[str, Any]:
+        """What the end of the attempt says of it."""
+        return {"workers_lost": self.lost, "last_step": self._last_step}
+
+    def _complete_membership(self) -> None:
+        workers = [self._joined[rank] for rank in sorted(self._joined)]
+        named = [{name: worker[name] for name in ("rank", "node", "pid", "micro_batches")} for worker in workers]
+        self._run.event(
+            events.MEMBERSHIP_CHANGED, membership=self._membership, start_step=self._start_step, workers=named
+        )
+
+    def _lose(self, loss: Loss) -> None:
+        """Ray's word alone does not tell why a process went, so the cause stays unknown and the evidence is kept."""
+        self.lost += 1
+        worker = self._joined.get(loss.rank, {}) if loss.rank is not None else {}
+        named = {name: worker.get(name) for name in ("node", "pid")}
+        self._run.event(
+            events.WORKER_LOST,
+            rank=loss.rank,
+            membership=self._membership,
+            last_step=self._last_step,
+            cause="unknown",
+            evidence=loss.evidence,
+            **named,
+        )
+
+
+def micro_batches_of(rank: int, config: Config) -> list[int]:
+    """The first micro-batch of a rank and the one after its last."""
+    owned = ranges(config.train.micro_batches, config.cluster.workers)[rank]
+    return [owned.start, owned.stop]

@@ -1,0 +1,272 @@
+"""One call of train.py: one attempt of one run, from the validated config to the seal."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from recorder.bundle import layout
+from recorder.capture.determinism import determinism_class
+from recorder.capture.torch_build import torch_facts
+from recorder.checkpoint.restore import newest_checkpoint
+from recorder.ledger import events
+from recorder.ledger.processes import start_ticks
+from recorder.ledger.streams import StreamCapture
+from recorder.nodes.system_metrics import SystemSampler
+from recorder.run import Run, spool_root
+from train.config import Config
+from train.data import PreparedData, prepare
+from train.launch.capture import capture, command_line, host_name
+from train.launch.devices import gpus_to_use
+from train.launch.job import Job
+from train.launch.progress import ProgressDisplay
+from train.launch.ray_cluster import RayCluster
+from train.launch.roster import Roster
+from train.launch.signals import StopSignals
+from train.launch.summary import print_summary
+from train.origin import Origin
+
+_WATCH_SECONDS = 0.1
+_NODES_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for: the validated config, where it comes from, and how it was put."""
+
+    config: Config
+    origin: Origin
+    arguments: list[str]
+    hydra: dict[str, Any]
+    root: Path
+    sweep: str | None = None
+
+
+@dataclass(frozen=True)
+class StartPoint:
+    """Where a launch goes on from: a checkpoint's folder, or the beginning."""
+
+    step: int = 0
+    checkpoint: Path | None = None
+
+
+def train(request: Request, terminal: TextIO) -> int:
+    """Train as asked, seal the bundle, and return the exit code: 0 finished, 1 failed, 130 or 143 interrupted.
+
+    Raises a RecorderError for whatever is found wrong before the first step, with nothing left behind.
+    """
+    config = request.config
+    gpus = gpus_to_use(config.cluster)
+    prepared = prepare(config.data, lambda text: print(text, file=terminal))
+    prepared.sequences("train", config.data.sequence_length)
+    prepared.sequences("validation", config.data.sequence_length)
+    session = Session(request, prepared, gpus, terminal)
+    return session.run_to_end()
+
+
+class Session:
+    """The driver of one attempt. Its steps are methods in the order in which `run_to_end` calls them."""
+
+    def __init__(self, request: Request, prepared: PreparedData, gpus: int, terminal: TextIO) -> None:
+        self._request = request
+        self._config = request.config
+        self._gpus = gpus
+        self._prepared = prepared
+        self._spools = spool_root(request.config.recorder.spool)
+        self._run_id = request.origin.resume.name if request.origin.resume else _run_id(request.config)
+        self._values = self._recorded_values()
+        self._captured = capture(request.config, self._values, request.root, prepared, request.hydra)
+        self._run = self._open_run()
+        self._start = StartPoint()
+        self._roster = Roster(self._run, request.config)
+        self._display = ProgressDisplay(terminal, request.config.train.steps, 0)
+        self._terminal = terminal
+
+    def run_to_end(self) -> int:
+        """Train, seal and report."""
+        streams = StreamCapture(self._run.spool_folder, "driver.0")
+        started = time.monotonic()
+        try:
+            with self._run, StopSignals() as signals:
+                try:
+                    outcome = self._attempt(signals)
+                except RecorderError:
+                    raise
+                except Exception as error:
+                    self._record_crash(error)
+                    self._run.close("failed", **self._roster.totals())
+                    raise
+                manifest = self._run.close(outcome, **self._roster.totals())
+            print_summary(self._display, self._run.path, manifest, time.monotonic() - started, self._roster)
+            return signals.exit_code or (0 if outcome == "finished" else 1)
+        finally:
+            self._display.stop()
+            streams.close()
+
+    def _attempt(self, signals: StopSignals) -> str:
+        """Everything between the start and the end of the attempt; its outcome."""
+        cluster = RayCluster(self._config.cluster, self._run.spool_folder / "ray", self._gpus)
+        try:
+            self._begin()
+            cluster.wait_until_ready()
+            return self._supervise(cluster, signals)
+        finally:
+            cluster.shutdown()
+
+    def _begin(self) -> None:
+        """Open the record of the attempt and begin to show it."""
+        self._run.writer.keep = self._config.checkpoint.keep
+        self._run.observers += [self._roster.observe, self._display.observe]
+        placed = self._run.writer.put_files(self._captured.files)
+        self._run.begin_attempt(
+            command=command_line(self._request.arguments),
+            host=host_name(),
+            pid=os.getpid(),
+            files=placed,
+            config=_placed_as(placed, layout.RESOLVED_CONFIG),
+            config_digest=self._captured.config_digest,
+            source_digest=self._captured.source_digest,
+        )
+        if self._config.recorder.system_every:
+            sampler = SystemSampler(self._run.path, self._sampling_failed)
+            self._run.sample_system(sampler.sample, self._config.recorder.system_every)
+        self._display.say(f"run {self._run.id}, attempt {self._run.attempt}: {self._run.path}")
+        self._start = self._first_start_point()
+        self._display.start()
+
+    def _record_crash(self, error: Exception) -> None:
+        """An error of the driver itself is part of the record like any other."""
+        text = "".join(traceback.format_exception(error))
+        self._run.event(
+            events.EXCEPTION, rank=None, kind=type(error).__name__, message=str(error), expected=False, traceback=text
+        )
+
+    def _sampling_failed(self, message: str) -> None:
+        self._run.event(events.RECORD_GAP, series=layout.SYSTEM_METRICS, reason=message)
+
+    def _supervise(self, cluster: RayCluster, signals: StopSignals) -> str:
+        """Launch the workers, and again from the newest checkpoint when one is lost; the outcome of the attempt."""
+        for membership in range(self._config.cluster.restarts + 1):
+            self._roster.begin_membership(membership, self._start.step)
+            handle = cluster.launch(self._job(membership), self._captured.archive, self._spools / "source")
+            next_look = 0.0
+            while not handle.wait(_WATCH_SECONDS):
+                self._run.check()
+                if self._stop_asked(signals):
+                    return "interrupted"
+                if time.monotonic() >= next_look:
+                    next_look = time.monotonic() + _NODES_SECONDS
+                    self._roster.watch_nodes(cluster.nodes())
+            self._run.drain()
+            outcome = self._roster.outcome(handle.losses())
+            if outcome is not None:
+                return outcome
+            self._start = self._newest("a worker was lost")
+        self._display.say("workers were lost more often than cluster.restarts allows; raise it and resume", "bold red")
+        return "failed"
+
+    def _stop_asked(self, signals: StopSignals) -> bool:
+        """Pass a first signal on to the workers; whether a second one asks to stop at once."""
+        for received in signals.received[self._roster.signals :]:
+            self._roster.signals += 1
+            self._run.event(events.SIGNAL, signal=received.name)
+            if self._roster.signals == 1:
+                self._run.request_stop(received.name)
+                self._display.say(
+                    f"{received.name}: saving a checkpoint and stopping; once more stops at once", "yellow"
+                )
+        return self._roster.signals > 1
+
+    def _job(self, membership: int) -> Job:
+        return Job(
+            config=self._values,
+            bundle=str(self._run.path.resolve()),
+            data=str(self._prepared.folder.resolve()),
+            spool=str(self._run.spool_folder),
+            attempt=self._run.attempt,
+            membership=membership,
+            start_step=self._start.step,
+            restore=str(self._start.checkpoint.resolve()) if self._start.checkpoint else None,
+            config_digest=self._captured.config_digest,
+            source_digest=self._captured.source_digest,
+            determinism=self._determinism()["id"],
+            driver_host=host_name(),
+            driver_pid=os.getpid(),
+            driver_started=start_ticks(os.getpid()),
+            device="cuda" if self._gpus else "cpu",
+        )
+
+    def _open_run(self) -> Run:
+        origin = self._request.origin
+        if origin.resume is not None:
+            return Run.resume(origin.resume, spools=self._spools)
+        parent = {"run": origin.fork.name, "step": origin.fork_step} if origin.fork else None
+        return Run.create(
+            Path(self._config.run.dir),
+            run_id=self._run_id,
+            files=self._captured.files,
+            spools=self._spools,
+            name=self._config.run.name,
+            command=command_line(self._request.arguments),
+            seed=self._config.seed,
+            determinism=self._determinism() | {"promised": self._config.train.reduction == "tree"},
+            parent=parent,
+            sweep=self._request.sweep,
+        )
+
+    def _first_start_point(self) -> StartPoint:
+        origin = self._request.origin
+        if origin.fork is not None and origin.fork_step is not None:
+            folder = origin.fork / layout.checkpoint_folder(origin.fork_step)
+            self._restored(origin.fork_step, str(folder), "run.fork")
+            return StartPoint(origin.fork_step, folder)
+        return self._newest("run.resume") if origin.resume is not None else StartPoint()
+
+    def _newest(self, reason: str) -> StartPoint:
+        """The newest checkpoint whose bytes are as recorded; damaged ones are set aside and recorded as such."""
+        found = newest_checkpoint(self._run)
+        if found is None:
+            self._display.say(f"{reason}: no checkpoint yet, starting again from step 0")
+            return StartPoint()
+        step, folder = found
+        self._restored(step, layout.checkpoint_folder(step), reason)
+        return StartPoint(step, folder)
+
+    def _restored(self, step: int, path: str, reason: str) -> None:
+        self._run.event(events.CHECKPOINT_RESTORED, step=step, path=path, source="storage", reason=reason)
+        self._display.say(f"{reason}: going on from the checkpoint of step {step}")
+
+    def _recorded_values(self) -> dict[str, Any]:
+        """The config as it is recorded and used: what was asked for, and the id the run got."""
+        values = self._config.model_dump(by_alias=True, exclude_none=False)
+        values["run"] |= {"id": self._run_id, "resume": None}
+        return json.loads(json.dumps(values))  # type: ignore[no-any-return]
+
+    def _determinism(self) -> dict[str, Any]:
+        return determinism_class(
+            self._captured.system,
+            torch_facts(),
+            device="cuda" if self._gpus else "cpu",
+            threads=self._config.cluster.threads,
+            precision=self._config.train.precision,
+            compile=self._config.train.compile,
+        )
+
+
+def _run_id(config: Config) -> str:
+    """The configured id, or one of name, time (UTC) and four random digits."""
+    if config.run.id is not None:
+        return config.run.id
+    return f"{config.run.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+
+
+def _placed_as(placed: dict[str, str], path: str) -> str:
+    """Under which name this attempt's version of `path` was put."""
+    stem, _, suffix = path.partition(".")
+    return next(name for name in reversed(placed) if name.startswith(stem) and name.endswith(suffix))
