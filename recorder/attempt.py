@@ -74,7 +74,7 @@ class AttemptWriter:
     def add_event(self, type: str, fields: dict[str, Any], origin: SpoolOrigin | None = None) -> None:
         """Append an event; a saved checkpoint also closes the segments and lets older checkpoints go."""
         with self._lock:
-            if type == events.NODE_JOINED and "environment" in fields:
+            if type == events.NODE_ENVIRONMENT and "environment" in fields:
                 fields = self._place_environment(fields)
             self.ledger.append(type, fields, origin)
             if type == events.CHECKPOINT_SAVED:

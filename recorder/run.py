@@ -44,7 +44,7 @@ _POLL_SECONDS = 0.2
 
 def spool_root(configured: str | None = None) -> Path:
     """The node-local folder in which records wait: `configured`, or one in the temporary folder of this user."""
-    return Path(configured) if configured else Path(tempfile.gettempdir()) / f"run-recorder-{getpass.getuser()}"
+    return Path(configured).resolve() if configured else Path(tempfile.gettempdir()) / f"run-recorder-{getpass.getuser()}"
 
 
 class Run:

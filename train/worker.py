@@ -28,6 +28,7 @@ from recorder.ledger.streams import StreamCapture
 from recorder.worker import WorkerRecorder
 from train.config import Config
 from train.data import open_prepared
+from train.launch.devices import DETERMINISTIC_CUDA
 from train.launch.job import Job
 from train.loop import train_loop
 from train.step.accumulate import Root
@@ -68,7 +69,7 @@ def run_worker(job: Job, rank: int, local_rank: int, node: str) -> None:
         _train(job, recorder, local_rank, node)
     except PeerLost as error:
         failure = error
-        recorder.event("exchange.failed", rank=rank, message=str(error))
+        recorder.event(events.EXCHANGE_FAILED, rank=rank, message=str(error))
     except Exception as error:
         failure = error
         recorder.event(
@@ -109,11 +110,11 @@ def _train(job: Job, recorder: WorkerRecorder, local_rank: int, node: str) -> No
 
 def _set_up_torch(config: Config, kind: str) -> torch.device:
     """Everything the bits depend on that is a setting of the process."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(config.cluster.threads)
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     if kind == "cuda":
+        os.environ.update(DETERMINISTIC_CUDA)
         torch.cuda.set_device(0)
     return torch.device(kind)
 
@@ -156,7 +157,7 @@ def _join(job: Job, config: Config, recorder: WorkerRecorder, local_rank: int, n
     )
     if local_rank == 0:
         environment = {"system": system, "torch": facts, "packages": capture_packages(), "determinism": determinism}
-        recorder.event(events.NODE_JOINED, node=node, environment=environment)
+        recorder.event(events.NODE_ENVIRONMENT, node=node, environment=environment)
     owned = ranges(config.train.micro_batches, job.workers)[recorder.rank]
     recorder.event(
         events.WORKER_JOINED,

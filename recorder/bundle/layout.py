@@ -94,6 +94,11 @@ def checkpoint_step(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def is_partial(path: str) -> bool:
+    """Whether this is a checkpoint's folder while it is being written."""
+    return path.endswith(PARTIAL)
+
+
 def archived_seal(number: int) -> str:
     """Where the manifest of an earlier seal is kept after a resume."""
     return f"{ADDENDA}/seal-{number:04d}.json"

@@ -16,12 +16,20 @@ from recorder.ledger.lines import read_objects
 def read_rows(bundle: Path, series: str) -> Iterator[dict[str, Any]]:
     """Every whole row in the order it was recorded, numbers as numbers. Raises BundleError for a damaged segment."""
     for path in layout.segments(bundle, series):
-        if path.suffix == ".parquet":
-            from recorder.ledger.parquet import read_segment
-
-            yield from read_segment(path).rows()
+        if path.suffix == ".jsonl":
+            try:
+                yield from _open_rows(path, series)
+            except FileNotFoundError:
+                # Closed between the listing and the reading, by a run that is being written.
+                yield from _closed_rows(path.with_suffix(".parquet"))
         else:
-            yield from _open_rows(path, series)
+            yield from _closed_rows(path)
+
+
+def _closed_rows(path: Path) -> list[dict[str, Any]]:
+    from recorder.ledger.parquet import read_segment
+
+    return read_segment(path).rows()
 
 
 def _open_rows(path: Path, series: str) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ from recorder.canonical import digest
 from recorder.errors import BundleError
 
 _LEVEL = 6
+_BLOCK = 1 << 20
 _ENCODING, _ERRORS = "utf-8", "surrogateescape"
 
 
@@ -74,7 +75,13 @@ def extract_source(archive: bytes, destination: Path) -> Path:
 
 def _unpack(archive: bytes, folder: Path) -> None:
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz", encoding=_ENCODING, errors=_ERRORS) as opened:
+        with (
+            gzip.GzipFile(fileobj=io.BytesIO(archive)) as stream,
+            tarfile.open(fileobj=stream, mode="r:", encoding=_ENCODING, errors=_ERRORS) as opened,
+        ):
             opened.extractall(folder, filter="data")
+            # The checksum stands at the end, which reading a tar alone does not reach.
+            while stream.read(_BLOCK):
+                pass
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise BundleError(f"the source archive cannot be unpacked: {error}") from error

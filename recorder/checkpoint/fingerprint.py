@@ -60,6 +60,8 @@ def _contents(tensor: Any) -> Any:
     """The sum over the memory of one tensor, as an integer or as a scalar tensor on its device."""
     import numpy as np
 
+    if 0 in tensor.shape:
+        return 0
     if "torch" in sys.modules and isinstance(tensor, sys.modules["torch"].Tensor):
         memory = _torch_memory(tensor)
         return _sum_on_host(memory.numpy()) if memory.device.type == "cpu" else _sum_on_device(memory)

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Self
 
 from recorder.bundle.files import recording_errors
 from recorder.ledger.spool import SpoolWriter
@@ -44,9 +45,10 @@ class StreamCapture:
 
     def __init__(self, folder: Path, origin: str, spool: SpoolWriter | None = None) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._paths = [folder / f"{origin}{suffix}" for suffix in (STDOUT_SUFFIX, STDERR_SUFFIX)]
         with recording_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            files = [os.open(folder / f"{origin}{suffix}", flags, 0o600) for suffix in (STDOUT_SUFFIX, STDERR_SUFFIX)]
+            files = [os.open(path, flags, 0o600) for path in self._paths]
         self._handler = SpoolLogHandler(spool) if spool is not None else None
         _flush()
         self.terminal_out, self.terminal_err = os.dup(1), os.dup(2)
@@ -56,6 +58,18 @@ class StreamCapture:
             os.close(file)
         if self._handler is not None:
             logging.getLogger().addHandler(self._handler)
+
+    def move_to(self, folder: Path) -> None:
+        """Move the files to `folder`, on the same disk, while they are being written."""
+        with recording_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._paths = [path.rename(folder / path.name) for path in self._paths]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Give stdout and stderr back."""

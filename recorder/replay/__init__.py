@@ -1,0 +1,1 @@
+"""Comparing runs, and running them again."""

@@ -1,6 +1,7 @@
 import math
 import subprocess
 import sys
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -153,4 +154,4 @@ def test_rates_are_finite_positive_and_never_rise_after_warm_up(
     rates = [learning_rate(chosen, step, steps) for step in range(1, steps + 1)]
     assert all(math.isfinite(rate) and 0 <= rate <= 0.01 * (1 + 1e-12) for rate in rates)
     falling = rates[max(warmup - 1, 0) :]
-    assert all(later <= earlier for earlier, later in zip(falling, falling[1:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(falling))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,11 +62,6 @@ def command_line(arguments: list[str]) -> str:
     """The command as a shell would take it again; the interpreter's and the script's folders are left out."""
     script = Path(arguments[0]).name if arguments else "train.py"
     return shlex.join(["python", script, *arguments[1:]])
-
-
-def host_name() -> str:
-    """This machine's name."""
-    return platform.node()
 
 
 def to_yaml(values: Any) -> bytes:

@@ -7,6 +7,9 @@ from pathlib import Path
 from recorder.errors import ConfigError
 from train.config import ClusterConfig
 
+# cuBLAS is deterministic only with a fixed workspace; it reads this when it is first used.
+DETERMINISTIC_CUDA = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+
 _DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
 
 

@@ -22,10 +22,10 @@ class ProgressDisplay:
     Its methods are called from the collector's thread; they only draw.
     """
 
-    def __init__(self, terminal: TextIO, steps: int, start_step: int) -> None:
+    def __init__(self, terminal: TextIO, steps: int) -> None:
         self.console = Console(file=terminal, highlight=False, soft_wrap=not terminal.isatty())
         self._steps = steps
-        self._step = start_step
+        self._step = 0
         self._loss = math.nan
         self._workers = 0
         self._checkpoint = "none"
@@ -41,7 +41,7 @@ class ProgressDisplay:
             refresh_per_second=4,
             transient=True,
         )
-        self._task = self._progress.add_task("train", total=steps, completed=start_step, status="starting workers")
+        self._task = self._progress.add_task("train", total=steps, completed=0, status="starting workers")
         self._live = self.console.is_terminal
 
     def start(self) -> None:

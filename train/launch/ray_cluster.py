@@ -103,7 +103,7 @@ class RayCluster:
                 )
             else:
                 ray.init(address=self.config.address, **common)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise MachineError(f"Ray cannot be reached with cluster.address={self.config.address}: {reason}") from error
         self._check_size()

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from recorder.capture.differences import node_differences
 from recorder.ledger import events
 from recorder.run import Run
 from train.config import Config
 from train.launch.ray_cluster import Loss
-from train.step.tree import ranges
 
 
 class Roster:
     """Follows one attempt. `observe` is called from the collector's thread, the rest from the driver's."""
 
-    def __init__(self, run: Run, config: Config) -> None:
+    def __init__(self, run: Run, config: Config, determinism: str) -> None:
         self._run = run
+        self._determinism = determinism
+        self._first_environment: dict[str, Any] | None = None
         self._config = config
         self._membership = 0
         self._joined: dict[int, dict[str, Any]] = {}
@@ -28,6 +31,11 @@ class Roster:
         self.lost = 0
         self.evaluation: dict[str, Any] | None = None
         self.loss: float | None = None
+
+    @property
+    def working(self) -> bool:
+        """Whether the workers of the present launch have joined, so that they can be asked to stop in order."""
+        return bool(self._joined)
 
     def begin_membership(self, membership: int, start_step: int) -> None:
         """A group of workers is about to be launched; steps recorded beyond its start will be redone."""
@@ -45,6 +53,9 @@ class Roster:
             self._joined[content["rank"]] = content
             if len(self._joined) == self._config.cluster.workers:
                 self._complete_membership()
+            self._compare_determinism(content)
+        elif kind == events.NODE_ENVIRONMENT:
+            self._compare_node(content)
         elif kind == events.WORKER_FINISHED:
             self._finished[content["rank"]] = content
         elif kind == events.EXCEPTION:
@@ -78,6 +89,20 @@ class Roster:
         """What the end of the attempt says of it."""
         return {"workers_lost": self.lost, "last_step": self._last_step}
 
+    def _compare_determinism(self, worker: dict[str, Any]) -> None:
+        """A worker of another class than the run was recorded with cannot be promised the same bits."""
+        if worker["determinism"] != self._determinism:
+            difference = {"determinism class": f"{self._determinism} of the run, {worker['determinism']} of the worker"}
+            self._run.event(events.NODE_DIFFERS, node=worker["node"], rank=worker["rank"], differences=[difference])
+
+    def _compare_node(self, content: dict[str, Any]) -> None:
+        """Every node is compared with the first one that was recorded."""
+        environment = json.loads((self._run.path / next(iter(content["environment"]))).read_bytes())
+        if self._first_environment is None:
+            self._first_environment = environment
+        elif differences := node_differences(self._first_environment, environment):
+            self._run.event(events.NODE_DIFFERS, node=content["node"], differences=differences)
+
     def _complete_membership(self) -> None:
         workers = [self._joined[rank] for rank in sorted(self._joined)]
         named = [{name: worker[name] for name in ("rank", "node", "pid", "micro_batches")} for worker in workers]
@@ -99,9 +124,3 @@ class Roster:
             evidence=loss.evidence,
             **named,
         )
-
-
-def micro_batches_of(rank: int, config: Config) -> list[int]:
-    """The first micro-batch of a rank and the one after its last."""
-    owned = ranges(config.train.micro_batches, config.cluster.workers)[rank]
-    return [owned.start, owned.stop]

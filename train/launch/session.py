@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import secrets
 import time
 import traceback
@@ -15,6 +16,7 @@ from recorder.bundle import layout
 from recorder.capture.determinism import determinism_class
 from recorder.capture.torch_build import torch_facts
 from recorder.checkpoint.restore import newest_checkpoint
+from recorder.errors import RecordingError
 from recorder.ledger import events
 from recorder.ledger.processes import start_ticks
 from recorder.ledger.streams import StreamCapture
@@ -22,7 +24,7 @@ from recorder.nodes.system_metrics import SystemSampler
 from recorder.run import Run, spool_root
 from train.config import Config
 from train.data import PreparedData, prepare
-from train.launch.capture import capture, command_line, host_name
+from train.launch.capture import capture, command_line
 from train.launch.devices import gpus_to_use
 from train.launch.job import Job
 from train.launch.progress import ProgressDisplay
@@ -63,7 +65,7 @@ def train(request: Request, terminal: TextIO) -> int:
     """
     config = request.config
     gpus = gpus_to_use(config.cluster)
-    prepared = prepare(config.data, lambda text: print(text, file=terminal))
+    prepared = prepare(config.data, lambda text: print(text, file=terminal, flush=True))
     prepared.sequences("train", config.data.sequence_length)
     prepared.sequences("validation", config.data.sequence_length)
     session = Session(request, prepared, gpus, terminal)
@@ -78,74 +80,91 @@ class Session:
         self._config = request.config
         self._gpus = gpus
         self._prepared = prepared
-        self._spools = spool_root(request.config.recorder.spool)
-        self._run_id = request.origin.resume.name if request.origin.resume else _run_id(request.config)
-        self._values = self._recorded_values()
-        self._captured = capture(request.config, self._values, request.root, prepared, request.hydra)
-        self._run = self._open_run()
-        self._start = StartPoint()
-        self._roster = Roster(self._run, request.config)
-        self._display = ProgressDisplay(terminal, request.config.train.steps, 0)
         self._terminal = terminal
+        self._spools = spool_root(request.config.recorder.spool)
+        self._run_id = request.origin.resume.name if request.origin.resume else new_run_id(request.config)
 
     def run_to_end(self) -> int:
-        """Train, seal and report."""
-        streams = StreamCapture(self._run.spool_folder, "driver.0")
+        """Train, seal and report. Ray comes up while the rest is being captured."""
+        folder = self._spools / self._run_id / "driver"
+        with StreamCapture(folder, "driver.0") as streams, StopSignals() as signals:
+            cluster = RayCluster(self._config.cluster, folder / "ray", self._gpus)
+            try:
+                self._open(streams)
+                with self._run:
+                    return self._attempt(cluster, signals)
+            finally:
+                cluster.shutdown()
+
+    def _open(self, streams: StreamCapture) -> None:
+        """Capture everything and open the record of the attempt."""
+        self._values = self._recorded_values()
+        self._captured = capture(self._config, self._values, self._request.root, self._prepared, self._request.hydra)
+        self._determinism = determinism_class(
+            self._captured.system,
+            torch_facts(),
+            device="cuda" if self._gpus else "cpu",
+            threads=self._config.cluster.threads,
+            precision=self._config.train.precision,
+            compile=self._config.train.compile,
+        )
+        self._run = self._open_run()
+        streams.move_to(self._run.spool_folder)
+        self._roster = Roster(self._run, self._config, self._determinism["id"])
+        self._display = ProgressDisplay(self._terminal, self._config.train.steps)
+
+    def _attempt(self, cluster: RayCluster, signals: StopSignals) -> int:
+        """Everything between the start and the end of the attempt; the exit code."""
         started = time.monotonic()
         try:
-            with self._run, StopSignals() as signals:
-                try:
-                    outcome = self._attempt(signals)
-                except RecorderError:
-                    raise
-                except Exception as error:
-                    self._record_crash(error)
-                    self._run.close("failed", **self._roster.totals())
-                    raise
-                manifest = self._run.close(outcome, **self._roster.totals())
-            print_summary(self._display, self._run.path, manifest, time.monotonic() - started, self._roster)
-            return signals.exit_code or (0 if outcome == "finished" else 1)
-        finally:
-            self._display.stop()
-            streams.close()
+            outcome = self._run_workers(cluster, signals)
+        except RecordingError:
+            raise
+        except Exception as error:
+            self._record_crash(error)
+            self._run.close("failed", **self._roster.totals())
+            raise
+        manifest = self._run.close(outcome, **self._roster.totals())
+        print_summary(self._display, self._run.path, manifest, time.monotonic() - started, self._roster)
+        return signals.exit_code or (0 if outcome == "finished" else 1)
 
-    def _attempt(self, signals: StopSignals) -> str:
-        """Everything between the start and the end of the attempt; its outcome."""
-        cluster = RayCluster(self._config.cluster, self._run.spool_folder / "ray", self._gpus)
+    def _run_workers(self, cluster: RayCluster, signals: StopSignals) -> str:
+        """Train; the outcome. Every worker has ended when this returns or raises."""
         try:
             self._begin()
             cluster.wait_until_ready()
             return self._supervise(cluster, signals)
         finally:
+            self._display.stop()
             cluster.shutdown()
 
     def _begin(self) -> None:
-        """Open the record of the attempt and begin to show it."""
+        """Record the start of the attempt, begin to collect, and show it."""
         self._run.writer.keep = self._config.checkpoint.keep
         self._run.observers += [self._roster.observe, self._display.observe]
         placed = self._run.writer.put_files(self._captured.files)
         self._run.begin_attempt(
             command=command_line(self._request.arguments),
-            host=host_name(),
+            host=platform.node(),
             pid=os.getpid(),
             files=placed,
-            config=_placed_as(placed, layout.RESOLVED_CONFIG),
+            config=placed_as(placed, layout.RESOLVED_CONFIG),
             config_digest=self._captured.config_digest,
             source_digest=self._captured.source_digest,
+            determinism=self._determinism["id"],
         )
         if self._config.recorder.system_every:
             sampler = SystemSampler(self._run.path, self._sampling_failed)
             self._run.sample_system(sampler.sample, self._config.recorder.system_every)
-        self._display.say(f"run {self._run.id}, attempt {self._run.attempt}: {self._run.path}")
+        self._display.say(f"run {self._run.id}, attempt {self._run.attempt}, in {self._run.path}")
         self._start = self._first_start_point()
         self._display.start()
 
     def _record_crash(self, error: Exception) -> None:
         """An error of the driver itself is part of the record like any other."""
         text = "".join(traceback.format_exception(error))
-        self._run.event(
-            events.EXCEPTION, rank=None, kind=type(error).__name__, message=str(error), expected=False, traceback=text
-        )
+        kind, message = type(error).__name__, str(error)
+        self._run.event(events.EXCEPTION, rank=None, kind=kind, message=message, expected=False, traceback=text)
 
     def _sampling_failed(self, message: str) -> None:
         self._run.event(events.RECORD_GAP, series=layout.SYSTEM_METRICS, reason=message)
@@ -153,6 +172,7 @@ class Session:
     def _supervise(self, cluster: RayCluster, signals: StopSignals) -> str:
         """Launch the workers, and again from the newest checkpoint when one is lost; the outcome of the attempt."""
         for membership in range(self._config.cluster.restarts + 1):
+            self._run.check()
             self._roster.begin_membership(membership, self._start.step)
             handle = cluster.launch(self._job(membership), self._captured.archive, self._spools / "source")
             next_look = 0.0
@@ -181,7 +201,7 @@ class Session:
                 self._display.say(
                     f"{received.name}: saving a checkpoint and stopping; once more stops at once", "yellow"
                 )
-        return self._roster.signals > 1
+        return self._roster.signals > 1 or (self._roster.signals == 1 and not self._roster.working)
 
     def _job(self, membership: int) -> Job:
         return Job(
@@ -195,8 +215,8 @@ class Session:
             restore=str(self._start.checkpoint.resolve()) if self._start.checkpoint else None,
             config_digest=self._captured.config_digest,
             source_digest=self._captured.source_digest,
-            determinism=self._determinism()["id"],
-            driver_host=host_name(),
+            determinism=self._determinism["id"],
+            driver_host=platform.node(),
             driver_pid=os.getpid(),
             driver_started=start_ticks(os.getpid()),
             device="cuda" if self._gpus else "cpu",
@@ -215,7 +235,7 @@ class Session:
             name=self._config.run.name,
             command=command_line(self._request.arguments),
             seed=self._config.seed,
-            determinism=self._determinism() | {"promised": self._config.train.reduction == "tree"},
+            determinism=self._determinism | {"promised": self._config.train.reduction == "tree"},
             parent=parent,
             sweep=self._request.sweep,
         )
@@ -248,25 +268,15 @@ class Session:
         values["run"] |= {"id": self._run_id, "resume": None}
         return json.loads(json.dumps(values))  # type: ignore[no-any-return]
 
-    def _determinism(self) -> dict[str, Any]:
-        return determinism_class(
-            self._captured.system,
-            torch_facts(),
-            device="cuda" if self._gpus else "cpu",
-            threads=self._config.cluster.threads,
-            precision=self._config.train.precision,
-            compile=self._config.train.compile,
-        )
 
-
-def _run_id(config: Config) -> str:
+def new_run_id(config: Config) -> str:
     """The configured id, or one of name, time (UTC) and four random digits."""
     if config.run.id is not None:
         return config.run.id
     return f"{config.run.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
 
 
-def _placed_as(placed: dict[str, str], path: str) -> str:
+def placed_as(placed: dict[str, str], path: str) -> str:
     """Under which name this attempt's version of `path` was put."""
     stem, _, suffix = path.partition(".")
     return next(name for name in reversed(placed) if name.startswith(stem) and name.endswith(suffix))

@@ -33,18 +33,25 @@ def test_any_names_come_back_and_order_does_not_matter(tmp_path_factory, found):
         assert os.access(extracted / os.fsdecode(file.name), os.X_OK) == file.executable
 
 
-def test_folder_is_named_by_the_digest_and_reused(tmp_path):
+def test_folder_is_named_by_the_digest_and_reused(tmp_path, monkeypatch):
     archive = pack([SourceFile(b"train.py", b"x", False)])
     first = extract_source(archive, tmp_path / "new" / "sources")
     assert first == tmp_path / "new" / "sources" / digest(archive)
-    (first / "mark").write_text("")
+    monkeypatch.setattr("recorder.capture.archive._unpack", None)
     assert extract_source(archive, tmp_path / "new" / "sources") == first
-    assert (first / "mark").exists()
     assert list(first.parent.iterdir()) == [first]
 
 
 def test_empty_archive(tmp_path):
     assert list(extract_source(pack([]), tmp_path).iterdir()) == []
+
+
+def damaged(where: float, data: bytes) -> bytes:
+    text = b"".join(b"line %d\n" % number for number in range(20_000))
+    archive = bytearray(pack([SourceFile(b"train.py", text, False)]))
+    start = int(len(archive) * where)
+    archive[start : start + len(data)] = data
+    return bytes(archive)
 
 
 def hostile(name: str, **fields) -> bytes:
@@ -64,7 +71,9 @@ def hostile(name: str, **fields) -> bytes:
         hostile("link", type=tarfile.SYMTYPE, linkname="../../outside"),
         hostile("device", type=tarfile.CHRTYPE),
         pack([SourceFile(b"train.py", bytes(range(256)) * 64, False)])[:-20],
-        pack([SourceFile(b"train.py", bytes(range(256)) * 64, False)])[:40] + b"\xff" * 200,
+        damaged(0.5, b"\xff" * 50),
+        damaged(0.5, b"\x00" * 50),
+        damaged(0.05, b"\x00" * 50),
         b"not an archive",
     ],
 )

@@ -34,8 +34,9 @@ def only_requirement(text: str) -> str:
     return text.splitlines()[1]
 
 
-def test_names_versions_and_installers(install):
-    install("Zope.Interface", "5.0", installer="conda")
+def test_names_versions_and_installers(install, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path)])
+    install("Zope.Interface", "5.0", installer="conda", folder=tmp_path / "first")
     install("alpha_beta", "1.0rc1", description="Version: 9\n\nName: other\n")
     captured = capture_packages()
     assert captured["packages"] == [

@@ -9,6 +9,7 @@ import pytest
 from recorder.canonical import canonical_json, digest
 from recorder.capture import selection
 from recorder.capture.exclusions import MAX_FILE_BYTES
+from recorder.capture.git import Repository
 from recorder.capture.source import capture_source
 from recorder.errors import UsageError
 
@@ -176,6 +177,10 @@ class TestRepository:
         assert capture.record["dirty"] is True
         assert list(contents(capture.archive)) == [".gitmodules"]
         assert reasons(capture.record) == {"vendor/library/": "a submodule, recorded by its commit"}
+        library_copy = work.root / "vendor/library"
+        work.git("-C", str(library_copy), "commit", "--quiet", "--allow-empty", "--message=x")
+        moved = work.git("-C", str(library_copy), "rev-parse", "HEAD").strip()
+        assert b"\n+Subproject commit " + moved + b"\n" in capture_source(work.root, LIMIT).patch
         work.git("submodule", "--quiet", "deinit", "--force", "vendor/library")
         module = capture_source(work.root, LIMIT).record["submodules"][0]
         assert (module["checked_out"], module["dirty"]) == (None, False)
@@ -211,6 +216,7 @@ class TestRepository:
             (b"new\nline.py", "new\nline.py"),
             (b'quote".py', 'quote".py'),
             (b"tab\t :(exclude)*.py", "tab\t :(exclude)*.py"),
+            (b":(exclude)*.py", ":(exclude)*.py"),
             (b"back\\slash.py", r"back\\slash.py"),
             (b"latin-\xff.py", r"latin-\xff.py"),
             (b"\\xff.py", r"\\xff.py"),
@@ -284,6 +290,13 @@ class TestSecrets:
         work.git("add", "--all")
         assert secret.encode() not in capture_source(work.root, LIMIT).patch
 
+    def test_large_committed_files_are_not_even_read(self, work):
+        work.write("small", "ab")
+        work.write("large", "abc")
+        work.commit()
+        small, large = (work.git("rev-parse", f"HEAD:{name}").decode().strip() for name in ("small", "large"))
+        assert Repository(work.root).blobs({small, large}, 2) == {small: b"ab", large: None}
+
     def test_large_committed_data_stays_out_of_the_patch(self, work):
         work.write("table.csv", b"1\n" * (MAX_FILE_BYTES // 2 + 1))
         work.commit()
@@ -323,6 +336,15 @@ class TestFiles:
         assert reasons(capture.record)["package/module.py"] == "behind a symbolic link"
         assert b"outside" not in capture.patch
 
+    def test_a_tracked_folder_that_became_a_file(self, work):
+        work.write("package/module.py")
+        work.commit()
+        shutil.rmtree(work.root / "package")
+        work.write("package", "a file\n")
+        capture = capture_source(work.root, LIMIT)
+        assert contents(capture.archive) == {"package": b"a file\n"}
+        assert reasons(capture.record) == {"package/module.py": "missing from the working tree"}
+
     def test_over_the_limit_names_the_largest_and_the_key(self, work):
         work.write("large.csv", bytes(3_000_000))
         work.write("small.csv", bytes(1_000_000))
@@ -334,7 +356,8 @@ class TestFiles:
         assert "\n" not in message
         capture_source(work.root, 4_000_000)
 
-    def test_files_that_vanish_or_change_while_being_read(self, work, monkeypatch):
+    def test_files_that_vanish_or_change_while_being_read(self, work, monkeypatch, tmp_path):
+        (tmp_path / "outside").write_text("outside\n")
         work.write("vanishes.py")
         work.write("grows.py", "old\n")
         work.write("becomes_link.py")
@@ -350,7 +373,7 @@ class TestFiles:
                 path.write_text("grown\n")
             else:
                 path.unlink()
-                path.symlink_to("/")
+                path.symlink_to(tmp_path / "outside")
             return found
 
         monkeypatch.setattr(selection, "_examine", disturb)
@@ -414,6 +437,16 @@ class TestWithoutGit:
         assert record["problem"]
         assert paths(record["files"]) == ["train.py"]
 
+    def test_a_repository_that_lacks_a_committed_file(self, work):
+        work.write("train.py", "old\n")
+        work.commit()
+        blob = work.git("rev-parse", "HEAD:train.py").decode().strip()
+        (work.root / ".git/objects" / blob[:2] / blob[2:]).unlink()
+        work.write("train.py", "new\n")
+        record = capture_source(work.root, LIMIT).record
+        assert record["problem"] == "the repository lacks committed files"
+        assert paths(record["files"]) == ["train.py"]
+
     def test_a_folder_that_the_repository_around_it_ignores(self, work):
         work.write(".gitignore", "scratch/\n")
         work.write("scratch/train.py")
@@ -438,15 +471,18 @@ def test_same_tree_gives_the_same_bytes_at_another_time_and_place(work, tmp_path
         os.utime(path, (1, 1))
     second = capture_source(copy, LIMIT)
     assert first.archive == second.archive
+    assert first.archive[4:8] == bytes(4), "gzip's own time"
     assert canonical_json(first.record) == canonical_json(second.record)
 
 
 def test_nothing_in_the_repository_is_written(work):
-    work.write("train.py", "old\n")
+    work.write("touched.py")
+    work.write("changed.py", "old\n")
     work.commit()
-    os.utime(work.root / "train.py", (1, 1))
+    work.write("changed.py", "new\n")
+    os.utime(work.root / "touched.py", (1, 1))
     before = {path: path.stat().st_mtime_ns for path in work.root.rglob("*")}
-    capture_source(work.root, LIMIT)
+    assert capture_source(work.root, LIMIT).patch.count(b"diff --git") == 1
     assert {path: path.stat().st_mtime_ns for path in work.root.rglob("*")} == before
 
 

@@ -64,13 +64,18 @@ def test_golden_values() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool])
-@pytest.mark.parametrize("count", [0, 1, 7, 2049, 300_001])
+@pytest.mark.parametrize("count", [1, 7, 2049, 300_001])
 def test_every_way_to_the_same_bytes_gives_one_value(dtype: torch.dtype, count: int) -> None:
     tensor = torch.from_numpy(words(count)).to(dtype)
     memory = tensor.view(torch.uint8).numpy()
     assert int(_sum_on_device(torch.from_numpy(memory))) % 2**64 == _sum_on_host(memory) % 2**64
     if dtype != torch.bfloat16:
         assert of(tensor) == of(tensor.numpy())
+
+
+def test_an_empty_tensor_has_a_name_and_a_shape() -> None:
+    assert of(torch.empty(0)) == of(np.empty(0, np.float32)) == of(torch.from_numpy(np.empty(0, np.float32)))
+    assert len({of(np.empty(shape, np.float32)) for shape in ((0,), (0, 3), (3, 0))}) == 3
 
 
 def test_views_are_read_by_their_elements() -> None:

@@ -48,7 +48,7 @@ def test_a_glob_is_sorted_and_searches_below(folder, write_jsonl):
     for name in ("b.txt", "a.txt", "sub/c.txt"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(name)
-    assert documents("*.txt") == ["a.txt", "b.txt"]
+    assert documents("*.txt") == documents("*") == ["a.txt", "b.txt"]
     assert documents("**/*.txt") == ["a.txt", "b.txt", "sub/c.txt"]
 
 

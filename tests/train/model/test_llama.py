@@ -107,5 +107,5 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 def test_an_impossible_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match="hidden_size=48 is not a multiple of model.num_attention_heads=5"):
+    with pytest.raises(ValueError, match="hidden_size=48 is not a multiple"):
         Llama(**SHAPE | {"num_attention_heads": 5})

@@ -41,7 +41,8 @@ def test_good_arguments_pass() -> None:
         ),
         (
             {"hidden_size": 12},
-            "model.hidden_size=12 over model.num_attention_heads=4 makes heads of 3: rotary positions need an even number",
+            "model.hidden_size=12 over model.num_attention_heads=4 makes heads of 3: rotary positions need an even "
+            "number",
         ),
         (
             {"hiden_size": 3},

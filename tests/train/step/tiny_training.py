@@ -119,6 +119,8 @@ def _worker(work: Any, rank: int, workers: int, rendezvous: str, results: Any, a
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     try:
-        results.put((rank, work(dist.ProcessGroupGloo(dist.FileStore(rendezvous, workers), rank, workers), *arguments)))
+        dist.init_process_group("gloo", store=dist.FileStore(rendezvous, workers), rank=rank, world_size=workers)
+        results.put((rank, work(dist.group.WORLD, *arguments)))
+        dist.destroy_process_group()
     except Exception:
         results.put((rank, Failure(traceback.format_exc())))

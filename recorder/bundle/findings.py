@@ -1,0 +1,86 @@
+"""What a verification found: what is wrong, what is worth knowing, and how much was looked at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Kind = Literal[
+    "manifest",  # bundle.json itself is damaged, edited or disagrees with run.json
+    "digest",  # a file is not what its recorded size or digest says
+    "missing",  # a recorded file is not there or cannot be read
+    "extra",  # a file that nothing recorded
+    "link",  # a symbolic link, or something else that is no regular file
+    "chain",  # a hash chain is broken: a record was changed, dropped, inserted or moved
+    "event",  # an event and a file, or two events, contradict each other
+    "schema",  # JSON that is not as its published schema says
+    "steps",  # a step is missing, or was recorded twice with different results
+    "checkpoint",  # a checkpoint and its record contradict each other
+    "config",  # what was used is not what was recorded
+    "seal",  # an earlier seal is damaged, or does not fit
+    "torn",  # a file ends in the middle of a record, as a killed writer leaves it
+]
+
+# One cause may break every line of a file; the first ones tell where it is.
+_MOST_OF_A_KIND = 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong. `file` is a path in the bundle."""
+
+    file: str
+    reason: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of a verification.
+
+    `anchored` tells whether something outside the bundle vouches for it; without that a bundle can be consistent and
+    still be made up. `notes` are honest gaps and limits: they do not make it less consistent.
+    """
+
+    run: str
+    state: str
+    root: str | None
+    anchored: bool
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    counts: dict[str, int]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    def record(self) -> dict[str, Any]:
+        """As JSON, with the keys `ok`, `anchored` and `findings` that others rely on."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+@dataclass
+class Findings:
+    """Collects findings and notes while a bundle is checked."""
+
+    items: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    _seen: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, file: str, kind: Kind, reason: str) -> None:
+        """Something is wrong with `file`."""
+        self._seen[file, kind] += 1
+        if self._seen[file, kind] <= _MOST_OF_A_KIND:
+            self.items.append(Finding(file, reason, kind))
+
+    def note(self, text: str) -> None:
+        """Something worth knowing that is not wrong."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def left_out(self) -> int:
+        """How many findings were not kept because there were too many of their kind in one file."""
+        return sum(max(0, count - _MOST_OF_A_KIND) for count in self._seen.values())
