@@ -8,12 +8,12 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from recorder.errors import RecorderError
-from train.compose import explain, plain, validate
+from train.compose import explain, plain, plain_hydra, validate
 from train.launch.session import Request, train
-from train.model.arguments import check_model
+from train.model import check_model
 from train.origin import resolve_origin
 from train.sweep import sweep_id
 
@@ -22,16 +22,20 @@ _exit_codes: list[int] = []
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def run(cfg: DictConfig) -> None:
-    """Train one run of the composed configuration."""
-    overrides = list(HydraConfig.get().overrides.task)
-    origin = resolve_origin(plain(cfg), overrides)
-    config = validate(origin.values)
-    check_model(config.model)
-    own = OmegaConf.to_container(HydraConfig.instance().cfg or OmegaConf.create(), resolve=False, enum_to_str=True)
-    hydra_record = {"overrides": overrides, "config": own}
-    request = Request(config, origin, sys.argv, hydra_record, Path(__file__).parent, sweep_id())
-    terminal = os.fdopen(os.dup(2), "w")
-    _exit_codes.append(train(request, terminal))
+    """Train one run of the composed configuration; a sweep calls this once a run."""
+    try:
+        overrides = list(HydraConfig.get().overrides.task)
+        origin = resolve_origin(plain(cfg), overrides)
+        config = validate(origin.values)
+        check_model(config.model)
+        hydra_record = {"overrides": overrides, "config": plain_hydra()}
+        request = Request(config, origin, sys.argv, hydra_record, Path(__file__).parent, sweep_id())
+        with os.fdopen(os.dup(2), "w") as terminal:
+            _exit_codes.append(train(request, terminal))
+    except RecorderError as error:
+        _exit_codes.append(_report(error))
+    if _exit_codes[-1] > 128:
+        raise SystemExit(_exit_codes[-1])
 
 
 def main() -> int:
@@ -39,16 +43,17 @@ def main() -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         run()
-    except RecorderError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return error.exit_code
     except Exception as error:
         explained = explain(error)
         if explained is None:
             raise
-        print(f"train.py: {explained}", file=sys.stderr)
-        return explained.exit_code
+        return _report(explained)
     return max(_exit_codes, default=0)
+
+
+def _report(error: RecorderError) -> int:
+    print(f"train.py: {error}", file=sys.stderr)
+    return error.exit_code
 
 
 if __name__ == "__main__":

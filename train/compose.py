@@ -6,6 +6,7 @@ import difflib
 import re
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -23,12 +24,17 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     try:
         values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
-        key = str(error).rpartition(": ")[2]
+        key = str(error.full_key)
         raise ConfigError(f"{key} has no value: give one, for example {key}={_example(key)}") from None
     except OmegaConfBaseException as error:
         raise ConfigError(_first_line(error)) from None
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items() if key != "hydra"}
+
+
+def plain_hydra() -> Any:
+    """Hydra's own configuration of this job, as plain values; interpolations stay as they were written."""
+    return OmegaConf.to_container(HydraConfig.instance().cfg or DictConfig({}), resolve=False, enum_to_str=True)
 
 
 def validate(values: dict[str, Any]) -> Config:

@@ -27,9 +27,9 @@ def train_loop(training: Training, recorder: WorkerRecorder, checkpoints: Checkp
         began = time.perf_counter()
         result = training.take_step(recorder.mailbox.stop_requested())
         stopped = result.stop_requested or training.step == steps
-        fingerprint = (
-            training.fingerprint() if stopped or _due(training.step, config.recorder.fingerprint_every) else None
-        )
+        fingerprint = None
+        if stopped or _due(training.step, config.recorder.fingerprint_every):
+            fingerprint = training.fingerprint()
         record_step(training, recorder, result, fingerprint, time.perf_counter() - began)
         result.raise_if_stopped()
 

@@ -12,7 +12,11 @@ from recorder.capture.urls import without_credentials
 # Nothing inside a container knows the digest of its image unless whoever started it passes it on, by custom in these.
 _DIGEST_VARIABLES = ("CONTAINER_IMAGE_DIGEST", "IMAGE_DIGEST", "DOCKER_IMAGE_DIGEST")
 _IMAGE_VARIABLES = (
-    *("CONTAINER_IMAGE", "DOCKER_IMAGE", "SLURM_CONTAINER_IMAGE", "APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"),
+    "CONTAINER_IMAGE",
+    "DOCKER_IMAGE",
+    "SLURM_CONTAINER_IMAGE",
+    "APPTAINER_CONTAINER",
+    "SINGULARITY_CONTAINER",
 )
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PODMAN_FIELD = re.compile(r'^(\w+)="(.*)"$', re.MULTILINE)
@@ -37,7 +41,7 @@ def capture_container(environ: Mapping[str, str], root: Path = Path("/")) -> dic
     digest = _DIGEST.search(stated)
     return {
         "kind": _kind(environ, root),
-        "image": without_credentials(image) if image else None,
+        "image": without_credentials(image) if image and "://" in image else image,
         "image_digest": digest[0] if digest else None,
         "image_id": podman.get("imageid") or None,
     }

@@ -47,7 +47,7 @@ def path_text(name: bytes) -> str:
 
 
 def names_below(root: Path, paths: Sequence[Path]) -> list[bytes]:
-    """The names of those `paths` that lie below `root`; relative ones are relative to it."""
+    """The names of those `paths` that lie below `root`, without those that do not; relative ones are relative to it."""
     top = root.resolve()
     resolved = [(root / path).resolve() for path in paths]
     return [os.fsencode(path.relative_to(top)) for path in resolved if path.is_relative_to(top) and path != top]
@@ -104,8 +104,7 @@ def list_folder(root: Path, left_out: Sequence[bytes]) -> Listing:
                 below.remove(base)
             elif path.is_symlink():
                 listing.names.append(name_of(path))
-        found = [name_of(Path(folder, base)) for base in files]
-        listing.names += [name for name in found if not holder(name, left_out)]
+        listing.names += [name_of(Path(folder, base)) for base in files]
     return listing
 
 

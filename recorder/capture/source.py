@@ -45,7 +45,7 @@ class SourceCapture:
 def capture_source(root: Path, limit_bytes: int, exclude: Sequence[Path] = ()) -> SourceCapture:
     """Capture the files at and below `root` that git tracks or does not ignore; all of them where git cannot tell.
 
-    Credentials, private keys, data (by suffix, or over 5 MiB), symbolic links, submodules and everything in `exclude`
+    Credentials, private keys, data (by suffix, or over 5 MiB), symbolic links, submodules and the folders in `exclude`
     stay out of the archive and of the patch, and are named in the record. `record["problem"]` says why git could not
     be asked, else it is null. Raises UsageError when `root` is no folder, or when the files are larger than
     `limit_bytes` together.

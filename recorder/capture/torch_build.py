@@ -30,7 +30,7 @@ def torch_facts() -> dict[str, Any]:
     cudnn: Any = torch.backends.cudnn
     found = {name: pattern.search(config) for name, pattern in _LIBRARIES.items()}
     return {
-        "version": torch.__version__,
+        "version": str(torch.__version__),
         "git_version": torch.version.git_version,
         "config_digest": digest(config.encode()),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

@@ -74,7 +74,7 @@ class ProgressDisplay:
             handler(content)
 
     def _row(self, row: dict[str, Any]) -> None:
-        self._step, self._loss = row["step"], row.get("loss", math.nan)
+        self._step, self._loss = row["step"], float(row.get("loss", math.nan))
         self._recent.append((time.monotonic(), row.get("tokens", 0)))
         if self._live:
             self._progress.update(self._task, completed=self._step, status=self._status())

@@ -48,7 +48,7 @@ class Roster:
         """Take one row or event of the run."""
         if kind == "row":
             self._last_step = max(self._last_step, content["step"])
-            self.loss = content.get("loss")
+            self.loss = float(content["loss"]) if "loss" in content else None
         elif kind == events.WORKER_JOINED:
             self._joined[content["rank"]] = content
             if len(self._joined) == self._config.cluster.workers:

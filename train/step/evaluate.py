@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from train.step.exchange import Exchange
+from train.step.exchange import Exchange, SingleExchange
 from train.step.forward import Batches, Forward
 from train.step.tree import Fold, Span, ranges
 
@@ -14,9 +14,11 @@ from train.step.tree import Fold, Span, ranges
 def evaluate(forward: Forward, batches: Batches, exchange: Exchange, *, step: int, micro_batches: int) -> float:
     """The mean cross entropy after `step` over `micro_batches` of `batches`, the same on every worker.
 
-    Every worker must call it. The model is in evaluation mode meanwhile, and as before afterwards. Raises ValueError
-    when there are fewer micro-batches than workers.
+    Every worker must call it. The model is in evaluation mode meanwhile, and as before afterwards. Where there are
+    fewer micro-batches than workers, each worker computes all of them.
     """
+    if micro_batches < exchange.workers:
+        exchange = SingleExchange()
     mine = ranges(micro_batches, exchange.workers)[exchange.rank]
     fold = Fold[Tensor](micro_batches, lambda left, right: left.add_(right))
     modes = {module: module.training for module in forward.model.modules()}

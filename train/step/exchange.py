@@ -72,7 +72,8 @@ class TreeExchange:
 
     Each worker is responsible for one chunk of the vector: it receives that chunk of every root, adds them as the
     tree does, and sends the result to all. With one root a worker this moves what a ring all-reduce moves; otherwise
-    the first half grows with the number of roots, which `tree.most_roots` bounds.
+    the first half grows with the number of roots, which `tree.most_roots` bounds. It is one root wherever the
+    number of micro-batches is a power of two times that of workers.
     """
 
     def __init__(self, group: Collectives) -> None:

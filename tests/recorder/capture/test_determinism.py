@@ -118,6 +118,7 @@ class TestClass:
         import torch
 
         assert facts["version"] == torch.__version__
+        assert type(facts["version"]) is str
         assert facts["threads"] == torch.get_num_threads()
         assert facts.keys() >= TORCH.keys()
         assert facts["libraries"].keys() == TORCH["libraries"].keys()

@@ -5,28 +5,10 @@ import subprocess
 import tarfile
 
 import pytest
+from helpers.sources import LIMIT, contents, paths, reasons
 
 from recorder.canonical import canonical_json, digest
-from recorder.capture import selection
-from recorder.capture.exclusions import MAX_FILE_BYTES
-from recorder.capture.git import Repository
 from recorder.capture.source import capture_source
-from recorder.errors import UsageError
-
-LIMIT = 32_000_000
-
-
-def contents(archive: bytes) -> dict[str, bytes]:
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as opened:
-        return {entry.name: opened.extractfile(entry).read() for entry in opened if entry.isfile()}
-
-
-def reasons(record) -> dict[str, str]:
-    return {entry["path"]: entry["reason"] for entry in record["excluded"]}
-
-
-def paths(entries) -> list[str]:
-    return [entry["path"] for entry in entries]
 
 
 class TestRepository:
@@ -237,229 +219,6 @@ class TestRepository:
             assert os.fsdecode(name) in archive.getnames()
 
 
-class TestSecrets:
-    def test_credentials_and_keys_are_named_but_not_archived(self, work, key_text):
-        work.write(".env", "A=1\n")
-        work.write("conf/.env.local/values", "A=1\n")
-        work.write("deploy/id_rsa", "x\n")
-        work.write("notes.txt", key_text)
-        work.write("account.json", '{"k": "' + key_text.replace("\n", "\\n") + '"}')
-        work.write("scan.py", "HEADER = '" + key_text.split("\n")[0] + "'\n")
-        capture = capture_source(work.root, LIMIT)
-        assert list(contents(capture.archive)) == ["scan.py"]
-        assert reasons(capture.record) == {
-            ".env": "credentials, by its name",
-            "account.json": "holds a private key",
-            "conf/.env.local/values": "credentials, by its name",
-            "deploy/id_rsa": "credentials, by its name",
-            "notes.txt": "holds a private key",
-        }
-
-    def test_patch_leaves_their_hunks_out_and_says_so(self, work, key_text):
-        secret = "hunter" + "2"
-        work.write(".env", "A=old\n")
-        work.write("deleted.env", f"A={secret}\n")
-        work.write("was_key.txt", key_text)
-        work.write("gone_key.txt", key_text)
-        work.write("is_key.txt", "plain\n")
-        work.write("train.py", "old\n")
-        work.commit()
-        work.write(".env", f"A={secret}\n")
-        (work.root / "deleted.env").unlink()
-        (work.root / "gone_key.txt").unlink()
-        work.write("was_key.txt", "plain\n")
-        work.write("is_key.txt", key_text)
-        work.write("train.py", "new\n")
-        capture = capture_source(work.root, LIMIT)
-        assert capture.patch.count(b"diff --git") == 1
-        assert b"+new" in capture.patch
-        assert {entry["path"]: entry["reason"] for entry in capture.record["patch"]["omitted"]} == {
-            ".env": "credentials, by its name",
-            "deleted.env": "credentials, by its name",
-            "gone_key.txt": "its committed content: holds a private key",
-            "is_key.txt": "holds a private key",
-            "was_key.txt": "its committed content: holds a private key",
-        }
-
-    def test_a_file_that_became_a_folder_does_not_carry_credentials_into_the_patch(self, work):
-        secret = "hunter" + "2"
-        work.write("settings", "old\n")
-        work.commit()
-        (work.root / "settings").unlink()
-        work.write("settings/.env", secret)
-        work.git("add", "--all")
-        assert secret.encode() not in capture_source(work.root, LIMIT).patch
-
-    def test_large_committed_files_are_not_even_read(self, work):
-        work.write("small", "ab")
-        work.write("large", "abc")
-        work.commit()
-        small, large = (work.git("rev-parse", f"HEAD:{name}").decode().strip() for name in ("small", "large"))
-        assert Repository(work.root).blobs({small, large}, 2) == {small: b"ab", large: None}
-
-    def test_large_committed_data_stays_out_of_the_patch(self, work):
-        work.write("table.csv", b"1\n" * (MAX_FILE_BYTES // 2 + 1))
-        work.commit()
-        (work.root / "table.csv").unlink()
-        capture = capture_source(work.root, LIMIT)
-        assert capture.patch == b""
-        assert capture.record["patch"]["omitted"] == [
-            {"path": "table.csv", "reason": "its committed content: larger than 5 MiB"}
-        ]
-
-
-class TestFiles:
-    def test_data_and_links_stay_out(self, work, tmp_path):
-        (tmp_path / "outside.py").write_text("outside\n")
-        work.write("weights.safetensors")
-        work.write("big.txt", bytes(MAX_FILE_BYTES + 1))
-        work.write("most.txt", bytes(MAX_FILE_BYTES))
-        (work.root / "link.py").symlink_to("../outside.py")
-        os.mkfifo(work.root / "pipe")
-        record = capture_source(work.root, LIMIT).record
-        assert paths(record["files"]) == ["most.txt"]
-        assert record["excluded"] == [
-            {"path": "big.txt", "reason": "larger than 5 MiB", "size": MAX_FILE_BYTES + 1},
-            {"path": "link.py", "reason": "a symbolic link, not followed", "target": "../outside.py"},
-            {"path": "weights.safetensors", "reason": "data, by its name", "size": 2},
-        ]
-
-    def test_a_tracked_folder_that_became_a_link_is_not_followed(self, work, tmp_path):
-        work.write("package/module.py")
-        work.commit()
-        shutil.rmtree(work.root / "package")
-        (tmp_path / "elsewhere").mkdir()
-        (tmp_path / "elsewhere/module.py").write_text("outside\n")
-        (work.root / "package").symlink_to(tmp_path / "elsewhere")
-        capture = capture_source(work.root, LIMIT)
-        assert contents(capture.archive) == {}
-        assert reasons(capture.record)["package/module.py"] == "behind a symbolic link"
-        assert b"outside" not in capture.patch
-
-    def test_a_tracked_folder_that_became_a_file(self, work):
-        work.write("package/module.py")
-        work.commit()
-        shutil.rmtree(work.root / "package")
-        work.write("package", "a file\n")
-        capture = capture_source(work.root, LIMIT)
-        assert contents(capture.archive) == {"package": b"a file\n"}
-        assert reasons(capture.record) == {"package/module.py": "missing from the working tree"}
-
-    def test_over_the_limit_names_the_largest_and_the_key(self, work):
-        work.write("large.csv", bytes(3_000_000))
-        work.write("small.csv", bytes(1_000_000))
-        with pytest.raises(UsageError) as raised:
-            capture_source(work.root, 3_999_999)
-        message = str(raised.value)
-        assert "large.csv (3.0 MB), small.csv (1.0 MB)" in message
-        assert "recorder.source_limit_mb" in message
-        assert "\n" not in message
-        capture_source(work.root, 4_000_000)
-
-    def test_files_that_vanish_or_change_while_being_read(self, work, monkeypatch, tmp_path):
-        (tmp_path / "outside").write_text("outside\n")
-        work.write("vanishes.py")
-        work.write("grows.py", "old\n")
-        work.write("becomes_link.py")
-        work.commit()
-        examine = selection._examine
-
-        def disturb(top, name):
-            found = examine(top, name)
-            path = work.root / os.fsdecode(name)
-            if name == b"vanishes.py":
-                path.unlink()
-            elif name == b"grows.py":
-                path.write_text("grown\n")
-            else:
-                path.unlink()
-                path.symlink_to(tmp_path / "outside")
-            return found
-
-        monkeypatch.setattr(selection, "_examine", disturb)
-        capture = capture_source(work.root, LIMIT)
-        assert contents(capture.archive) == {"grows.py": b"grown\n"}
-        assert capture.record["files"][0]["blake3"] == digest(b"grown\n")
-        assert reasons(capture.record) == {
-            "becomes_link.py": "unreadable",
-            "vanishes.py": "missing from the working tree",
-        }
-
-    def test_executable_bit_is_kept_and_the_rest_of_the_mode_is_not(self, work):
-        work.write("run.sh").chmod(0o777)
-        work.write("plain.py").chmod(0o600)
-        capture = capture_source(work.root, LIMIT)
-        with tarfile.open(fileobj=io.BytesIO(capture.archive)) as archive:
-            assert {entry.name: entry.mode for entry in archive} == {"plain.py": 0o644, "run.sh": 0o755}
-
-
-class TestWithoutGit:
-    def test_folder_is_walked(self, tmp_path, key_text):
-        root = tmp_path / "project"
-        for name in ("train.py", "package/module.py", "runs/1/log", ".env", "python/pyvenv.cfg", "node_modules/x.js"):
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text("x\n")
-        (root / "key.txt").write_text(key_text)
-        (root / "link").symlink_to("package")
-        capture = capture_source(root, LIMIT, [root / "runs"])
-        record = capture.record
-        assert record["is_repository"] is False
-        assert "not a git repository" in record["problem"]
-        assert (record["commit"], record["branch"], record["remote_url"], record["dirty"]) == (None, None, None, None)
-        assert sorted(contents(capture.archive)) == ["package/module.py", "train.py"]
-        assert capture.patch == b""
-        assert reasons(record) == {
-            ".env": "credentials, by its name",
-            "key.txt": "holds a private key",
-            "link": "a symbolic link, not followed",
-            "node_modules/": "a folder that tools fill",
-            "python/": "a folder that tools fill",
-            "runs/": "left out by the caller",
-        }
-
-    def test_git_is_not_installed(self, work, monkeypatch, tmp_path):
-        work.write("train.py")
-        work.commit()
-        monkeypatch.setenv("PATH", str(tmp_path))
-        record = capture_source(work.root, LIMIT).record
-        assert record["problem"] == "the git command was not found"
-        assert paths(record["files"]) == ["train.py"]
-        assert reasons(record) == {".git/": "a folder that tools fill"}
-
-    def test_a_repository_that_git_cannot_read(self, work):
-        work.write("train.py", "old\n")
-        work.commit()
-        work.write("train.py", "new\n")
-        shutil.rmtree(work.root / ".git/objects")
-        (work.root / ".git/objects").mkdir()
-        record = capture_source(work.root, LIMIT).record
-        assert record["is_repository"] is False
-        assert record["problem"]
-        assert paths(record["files"]) == ["train.py"]
-
-    def test_a_repository_that_lacks_a_committed_file(self, work):
-        work.write("train.py", "old\n")
-        work.commit()
-        blob = work.git("rev-parse", "HEAD:train.py").decode().strip()
-        (work.root / ".git/objects" / blob[:2] / blob[2:]).unlink()
-        work.write("train.py", "new\n")
-        record = capture_source(work.root, LIMIT).record
-        assert record["problem"] == "the repository lacks committed files"
-        assert paths(record["files"]) == ["train.py"]
-
-    def test_a_folder_that_the_repository_around_it_ignores(self, work):
-        work.write(".gitignore", "scratch/\n")
-        work.write("scratch/train.py")
-        work.commit()
-        record = capture_source(work.root / "scratch", LIMIT).record
-        assert record["problem"] == "the repository above this folder ignores it"
-        assert paths(record["files"]) == ["train.py"]
-
-    def test_no_such_folder(self, tmp_path):
-        with pytest.raises(UsageError, match="is not a folder"):
-            capture_source(tmp_path / "missing", LIMIT)
-
-
 def test_same_tree_gives_the_same_bytes_at_another_time_and_place(work, tmp_path):
     work.write("b.py", "b\n")
     work.write("a/c.py", "c\n")
@@ -476,9 +235,12 @@ def test_same_tree_gives_the_same_bytes_at_another_time_and_place(work, tmp_path
 
 
 def test_nothing_in_the_repository_is_written(work):
-    work.write("touched.py")
-    work.write("changed.py", "old\n")
+    for name in ("touched.py", "changed.py", "changed_back.py"):
+        work.write(name, "old\n")
     work.commit()
+    work.write("changed_back.py", "new\n")
+    work.git("add", "changed_back.py")
+    work.write("changed_back.py", "old\n")
     work.write("changed.py", "new\n")
     os.utime(work.root / "touched.py", (1, 1))
     before = {path: path.stat().st_mtime_ns for path in work.root.rglob("*")}

@@ -141,6 +141,8 @@ class TestContainer:
         [
             ({"CONTAINER_IMAGE_DIGEST": DIGEST}, None),
             ({"CONTAINER_IMAGE": f"example.org/a@{DIGEST}"}, f"example.org/a@{DIGEST}"),
+            ({"CONTAINER_IMAGE": f"a:1@{DIGEST}"}, f"a:1@{DIGEST}"),
+            ({"CONTAINER_IMAGE": "docker://me:" + f"word@example.org/a@{DIGEST}"}, f"docker://example.org/a@{DIGEST}"),
         ],
     )
     def test_digest_that_was_passed_on(self, tmp_path, environ, image):

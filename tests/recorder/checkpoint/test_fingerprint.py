@@ -73,6 +73,11 @@ def test_every_way_to_the_same_bytes_gives_one_value(dtype: torch.dtype, count: 
         assert of(tensor) == of(tensor.numpy())
 
 
+def test_host_and_device_agree_on_what_takes_them_several_turns() -> None:
+    memory = words(2**23 + 5).view(np.uint8)
+    assert int(_sum_on_device(torch.from_numpy(memory))) % 2**64 == _sum_on_host(memory) % 2**64
+
+
 def test_an_empty_tensor_has_a_name_and_a_shape() -> None:
     assert of(torch.empty(0)) == of(np.empty(0, np.float32)) == of(torch.from_numpy(np.empty(0, np.float32)))
     assert len({of(np.empty(shape, np.float32)) for shape in ((0,), (0, 3), (3, 0))}) == 3
@@ -80,7 +85,7 @@ def test_an_empty_tensor_has_a_name_and_a_shape() -> None:
 
 def test_views_are_read_by_their_elements() -> None:
     table = torch.from_numpy(words(6000)).view(60, 100)
-    for view in (table.t(), table[:, ::3], table[1:, 1:], table.flatten()[1:], table[5, 7]):
+    for view in (table.t(), table[:, ::3], table[1:, 1:], table.flatten()[1:], table[:, 3], table[5, 7]):
         assert of(view) == of(view.clone(memory_format=torch.contiguous_format)) == of(view.numpy())
     assert of(table.numpy().astype(">i4")) == of(table)
     assert of(torch.nn.Parameter(table.float())) == of(table.float())

@@ -1,10 +1,11 @@
 import pytest
 import torch
-from tiny_training import TinyRun, batches
+from tiny_training import SEED, TinyRun, batches
 from torch import nn
 
 from train.step.evaluate import evaluate
 from train.step.exchange import SingleExchange
+from train.step.randomness import reseed
 
 
 def test_the_mean_loss_without_dropout() -> None:
@@ -32,16 +33,14 @@ def test_training_goes_on_as_if_there_had_been_no_evaluation() -> None:
     assert evaluated.step.run(1).gradient_digest == other.step.run(1).gradient_digest
 
 
-def test_fewer_micro_batches_than_workers_are_refused() -> None:
-    class Two(SingleExchange):
-        workers = 2
-
-    with pytest.raises(ValueError, match="1 micro-batches cannot be shared among 2 workers"):
-        evaluate(TinyRun().forward, batches, Two(), step=1, micro_batches=1)
-
-
-def test_no_gradients_are_kept() -> None:
+def test_the_model_is_called_without_gradients_and_with_randomness_of_its_own() -> None:
     run = TinyRun()
-    evaluate(run.forward, batches, SingleExchange(), step=1, micro_batches=1)
-    assert all(parameter.grad is None for parameter in run.model.parameters())
+    calls = []
+    run.model.register_forward_hook(lambda *_: calls.append((torch.is_grad_enabled(), torch.initial_seed())))
+    evaluate(run.forward, batches, SingleExchange(), step=1, micro_batches=2)
+    expected = []
+    for micro_batch in range(2):
+        reseed(SEED, "evaluate", 1, micro_batch)
+        expected.append((False, torch.initial_seed()))
+    assert calls == expected
     assert torch.is_grad_enabled()

@@ -9,7 +9,7 @@ from torch import nn
 
 from recorder.checkpoint.fingerprint import fingerprint
 from recorder.errors import ConfigError, NonFiniteError
-from train.step.accumulate import LOSS, STOP, Root
+from train.step.accumulate import HEADER, LOSS, STOP, Root
 from train.step.exchange import SingleExchange
 
 
@@ -129,6 +129,25 @@ def test_bf16_computes_coarsely_and_keeps_float32_weights() -> None:
     assert rounded.loss == pytest.approx(exact.loss, rel=0.02)
     assert rounded.gradient_digest != exact.gradient_digest
     assert {value.dtype for value in coarse.state().values()} == {torch.float32}
+
+
+def test_the_loss_is_float32_even_of_bfloat16_logits() -> None:
+    logits = torch.zeros(2, LENGTH, VOCABULARY, dtype=torch.bfloat16)
+    loss = TinyRun(model=Wrong(logits)).forward.loss(batches, "train", 1, 0)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(math.log(VOCABULARY), rel=1e-6)
+
+
+def test_the_digest_is_of_the_whole_summed_gradient() -> None:
+    class Sees(SingleExchange):
+        def sum(self, partial: Sequence[Root], micro_batches: int) -> torch.Tensor:
+            total = super().sum(partial, micro_batches)
+            self.seen = total.clone()
+            return total
+
+    exchange = Sees()
+    result = TinyRun(exchange).step.run(1)
+    assert result.gradient_digest == fingerprint({"gradient": exchange.seen[HEADER:]})
 
 
 def test_seconds_are_those_of_the_clock() -> None:

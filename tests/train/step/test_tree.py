@@ -72,6 +72,12 @@ def test_number_of_roots(leaves: range, micro_batches: int, count: int) -> None:
     assert len(roots(leaves, micro_batches)) == count
 
 
+@given(st.integers(1, 20), st.integers(0, 5))
+def test_a_power_of_two_of_micro_batches_each_is_one_root(workers: int, exponent: int) -> None:
+    micro_batches = workers * 2**exponent
+    assert all(len(roots(leaves, micro_batches)) == 1 for leaves in ranges(micro_batches, workers))
+
+
 def test_the_bound_is_reached() -> None:
     assert len(roots(range(1, 7), 8)) == most_roots(6) == 4
     assert len(roots(range(1, 15), 16)) == most_roots(14) == 6

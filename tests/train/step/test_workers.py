@@ -21,8 +21,9 @@ def digests(exchange: Any, micro_batches: int) -> list[str]:
     for step in range(1, 4):
         result = run.step.run(step)
         record += [result.loss.hex(), result.grad_norm.hex(), result.gradient_digest, fingerprint(run.state())]
-    evaluated = evaluate(run.forward, batches, run.exchange, step=3, micro_batches=micro_batches - 1)
-    return [*record, evaluated.hex()]
+    for count in (1, micro_batches - 1):  # fewer than workers, and no power of two
+        record.append(evaluate(run.forward, batches, run.exchange, step=3, micro_batches=count).hex())
+    return record
 
 
 def with_tree(group: Any) -> list[list[str]]:
