@@ -96,7 +96,7 @@ def main(rounds: int) -> None:
             first, milestones = ours(folder)
             stock = other(folder, STOCK, [sys.executable])
             (folder / "mark").unlink()
-            torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+            torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
             plain = other(folder, TORCHRUN, torchrun)
         if number == 0:
             continue  # fills the page cache

@@ -6,19 +6,22 @@ import base64
 import itertools
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from recorder.bundle import layout
 from recorder.bundle.files import FileDigest, write_file
+from recorder.bundle.rows import read_rows
 from recorder.canonical import digest, readable_json, utc_text
+from recorder.checkpoint.inventory import CheckpointInventory
+from recorder.errors import BundleError, UsageError
 from recorder.ledger import events
-from recorder.ledger.collector import Collector
+from recorder.ledger.collector import Collected, Collector
 from recorder.ledger.ledger import Ledger, SpoolOrigin, read_events
-from recorder.ledger.logs import LogWriter
+from recorder.ledger.logs import LogSource, LogWriter
 from recorder.ledger.series import SeriesWriter
-from recorder.ledger.steps import StepAssembler, written_parts
+from recorder.ledger.steps import StepAssembler
 
 
 class AttemptWriter:
@@ -44,26 +47,33 @@ class AttemptWriter:
         self._lock = threading.RLock()
         self._logs: dict[str, LogWriter] = {}
         self._known: dict[str, FileDigest] = {}
-        self._checkpoints: dict[int, dict[str, Any]] = {}
-        collected = self._read_past(attempt) if recovering else self._read_past(None)
+        self._checkpoints = CheckpointInventory(bundle)
+        collected = self._read_past()
+        self._checkpoints.finish_removals()
         self.ledger = Ledger(bundle, attempt, clock)
         self._series = {name: SeriesWriter(bundle, name) for name in (layout.METRICS, layout.SYSTEM_METRICS)}
-        self._report_torn_series()
+        self._record_interrupted_series()
         self.collector = Collector(
             spool_folder,
             self,
-            StepAssembler(self._written_parts() if recovering else None),
+            StepAssembler(attempt, self._recorded_rows() if recovering else ()),
             collected if recovering else None,
             clock,
         )
+        if recovering:
+            for path in (bundle / layout.log_file(attempt, "x")).parent.glob("*.log"):
+                self._log(path.stem)
 
     def put_files(self, files: Mapping[str, bytes]) -> dict[str, str]:
         """Write captured files. Returns bundle path and BLAKE3 of each.
 
-        What is there is left alone: content that differs goes beside it, with `.attempt-<n>` in its name.
+        What is there is left alone: content that differs goes beside it, with `.attempt-<n>` in its name. Raises
+        UsageError for a path that leads out of the bundle.
         """
         placed = {}
         for path, data in files.items():
+            if path.startswith("/") or ".." in path.split("/"):
+                raise UsageError(f"{path} is outside of the bundle")
             versions = itertools.chain([path], (layout.version(path, self.attempt, n) for n in itertools.count(1)))
             name = next(name for name in versions if self._is_free(name, data))
             if not (self.bundle / name).exists():
@@ -72,25 +82,29 @@ class AttemptWriter:
         return placed
 
     def add_event(self, type: str, fields: dict[str, Any], origin: SpoolOrigin | None = None) -> None:
-        """Append an event; a saved checkpoint also closes the segments and lets older checkpoints go."""
+        """Append an event; a saved checkpoint also closes the segments and lets older checkpoints go.
+
+        Raises BundleError, and records nothing, when `fields` are not what an event of a type of ours says.
+        """
         with self._lock:
             if type == events.NODE_ENVIRONMENT and "environment" in fields:
                 fields = self._place_environment(fields)
+            self._checkpoints.follow(type, fields)
             self.ledger.append(type, fields, origin)
             if type == events.CHECKPOINT_SAVED:
-                self._checkpoint_saved(fields)
+                self.close_segments()
+                self._remove_old_checkpoints()
             elif type == events.CHECKPOINT_REMOVED:
-                self._checkpoints.pop(fields["step"], None)
+                self._checkpoints.remove(fields["path"], fields.get("kept_as"))
         self._notify(type, fields)
 
-    def add_row(self, row: dict[str, Any]) -> None:
+    def add_row(self, row: dict[str, Any], differing: Sequence[str] = ()) -> None:
         """Append a row to the metrics; workers that disagree about a step are an event."""
         with self._lock:
-            differing = row.pop("_differing", None)
-            self._series[layout.METRICS].append(row)
             if differing:
-                named = {name: row[name] for name in ("step", "membership")}
-                self.ledger.append(events.STEP_DIVERGED, named | {"differing": differing, "ranks": row["worker_rank"]})
+                named = {"step": row["step"], "membership": row["membership"], "ranks": row["worker_rank"]}
+                self.ledger.append(events.STEP_DIVERGED, named | {"differing": list(differing)})
+            self._series[layout.METRICS].append(row)
         self._notify("row", row)
 
     def add_system_row(self, row: dict[str, Any]) -> None:
@@ -99,55 +113,68 @@ class AttemptWriter:
             named = {"attempt": self.attempt, "time": utc_text(self._clock())}
             self._series[layout.SYSTEM_METRICS].append(named | row)
 
-    def add_line(self, origin: str, time: float, stream: str, text: str) -> None:
+    def add_line(self, source: LogSource, time: float, text: str) -> None:
         """Append a line to the log of one process of this attempt."""
         with self._lock:
-            self._log(origin).append(time, stream, text)
-        self._notify("line", {"origin": origin, "stream": stream, "text": text})
+            self._log(source.origin).append(time, source, text)
+        self._notify("line", {"origin": source.origin, "stream": source.stream, "text": text})
 
-    def lines_recorded(self, origin: str, stream: str) -> int:
-        """How many lines of `stream` are in the log of one process of this attempt."""
+    def lines_recorded(self, source: LogSource) -> int:
+        """How many lines of `source` are in the log of one process of this attempt."""
         with self._lock:
-            return self._log(origin).lines.get(stream, 0)
+            return self._log(source.origin).lines(source)
 
     def close_segments(self) -> None:
         """Close what is open: series become Parquet, logs state their digest so far, then the ledger's segment."""
         with self._lock:
             for series in self._series.values():
                 if closed := series.close_segment():
-                    path, digests, rows = closed
-                    self._known[path] = digests
-                    self.ledger.append(events.SEGMENT_CLOSED, {"path": path, "rows": rows, **digests.record()})
+                    self._record_closed(*closed)
             for log in self._logs.values():
                 if extended := log.extended():
                     self.ledger.append(events.LOG_EXTENDED, {"path": log.path, **extended.record()})
-            self._close_ledger()
+            if closed_ledger := self.ledger.close_segment():
+                self._known[closed_ledger[0]] = closed_ledger[1]
 
     def finish(self, type: str, **fields: Any) -> None:
-        """Collect what is left, close series and logs, and record the end of the attempt."""
+        """Collect what is left, settle checkpoints, close series and logs, and record the end of the attempt."""
         with self._lock:
             self.collector.finish()
+            self.settle_checkpoints()
             self.close_segments()
             for log in self._logs.values():
-                self._known[log.path] = log.close()
-                self.ledger.append(events.LOG_CLOSED, {"path": log.path, **self._known[log.path].record()})
+                self._close_log(log)
             self._logs.clear()
             self.add_event(type, fields)
+
+    def settle_checkpoints(self) -> None:
+        """Record checkpoints whose writer was killed before it could, and remove those it had only begun.
+
+        Call it when no worker lives.
+        """
+        with self._lock:
+            for saved in list(self._checkpoints.unrecorded()):
+                self.add_event(events.CHECKPOINT_SAVED, {**saved, "recovered": True})
+            for folder in self._checkpoints.partial():
+                path = folder.relative_to(self.bundle).as_posix()
+                self.add_event(events.CHECKPOINT_FAILED, {"path": path, "reason": "its writing was cut off"})
+                shutil.rmtree(folder, ignore_errors=True)
 
     def close(self, outcome: str) -> None:
         """Record the end of the run and close the last segment; nothing may be written afterwards."""
         with self._lock:
             self.ledger.append(events.RUN_ENDED, {"outcome": outcome})
-            self._close_ledger()
+            if closed := self.ledger.end():
+                self._known[closed[0]] = closed[1]
 
     def checkpoints(self) -> list[tuple[int, str, dict[str, Any]]]:
         """Step, path and recorded files of every checkpoint that should be there, newest first."""
         with self._lock:
-            return [(step, saved["path"], saved["files"]) for step, saved in sorted(self._checkpoints.items())][::-1]
+            return [(saved["step"], saved["path"], saved["files"]) for saved in self._checkpoints.newest_first()]
 
     def known_digests(self) -> dict[str, FileDigest]:
         """Digests taken while files were written, in this attempt or, by the ledger, in earlier ones."""
-        return self._known
+        return self._known | self._checkpoints.digests()
 
     def _is_free(self, path: str, data: bytes) -> bool:
         target = self.bundle / path
@@ -158,70 +185,57 @@ class AttemptWriter:
             self._logs[origin] = LogWriter(self.bundle, layout.log_file(self.attempt, origin))
         return self._logs[origin]
 
-    def _close_ledger(self) -> None:
-        if closed := self.ledger.close_segment():
-            self._known[closed[0]] = closed[1]
+    def _close_log(self, log: LogWriter) -> None:
+        digests = log.close()
+        if self._known.get(log.path) != digests:
+            self._known[log.path] = digests
+            self.ledger.append(events.LOG_CLOSED, {"path": log.path, **digests.record()})
 
-    def _checkpoint_saved(self, fields: dict[str, Any]) -> None:
-        self._learn_checkpoint(fields)
-        self.close_segments()
-        if self.keep:
-            for step in sorted(self._checkpoints)[: -self.keep]:
-                self._remove_checkpoint(step)
-
-    def _remove_checkpoint(self, step: int) -> None:
+    def _remove_old_checkpoints(self) -> None:
         """The event comes first: a checkpoint that is gone is always accounted for."""
-        path = self._checkpoints.pop(step)["path"]
-        fields = {"step": step, "path": path, "reason": f"checkpoint.keep={self.keep}"}
-        self.ledger.append(events.CHECKPOINT_REMOVED, fields)
-        self._notify(events.CHECKPOINT_REMOVED, fields)
-        shutil.rmtree(self.bundle / path, ignore_errors=True)
-        for name in [name for name in self._known if name.startswith(f"{path}/")]:
-            del self._known[name]
-
-    def _learn_checkpoint(self, fields: dict[str, Any]) -> None:
-        self._checkpoints[fields["step"]] = fields
-        for name, record in fields["files"].items():
-            self._known[f"{fields['path']}/{name}"] = FileDigest(**record)
+        for saved in self._checkpoints.newest_first()[self.keep :] if self.keep else []:
+            named = {"step": saved["step"], "path": saved["path"]}
+            self.add_event(events.CHECKPOINT_REMOVED, named | {"reason": f"checkpoint.keep={self.keep}"})
 
     def _place_environment(self, fields: dict[str, Any]) -> dict[str, Any]:
         """A node's environment is a file of its own; the event keeps the digest."""
+        if not layout.is_run_id(str(fields.get("node"))):
+            raise BundleError(f"node {fields.get('node')!r} cannot name a file of the bundle")
         path, data = layout.node_file(fields["node"]), readable_json(fields["environment"])
         rest = {name: value for name, value in fields.items() if name != "environment"}
         return rest | {"environment": self.put_files({path: data})}
 
-    def _read_past(self, attempt: int | None) -> dict[str, int]:
-        """Learn digests and checkpoints from the ledger; what was collected of each spool of `attempt`."""
-        collected: dict[str, int] = {}
+    def _read_past(self) -> Collected:
+        """Learn digests and checkpoints from the ledger, and what was collected of this attempt's spools."""
+        collected = Collected()
         for event in read_events(self.bundle):
             fields = event["fields"]
-            if event["type"] == events.CHECKPOINT_SAVED:
-                self._learn_checkpoint(fields)
-            elif event["type"] == events.CHECKPOINT_REMOVED:
-                self._forget_checkpoint(fields)
-            elif event["type"] in {events.SEGMENT_CLOSED, events.LOG_CLOSED}:
-                self._known[fields["path"]] = FileDigest(fields["size"], fields["blake3"], fields["md5"])
-            if event["attempt"] == attempt and "spool" in event:
-                collected[event["spool"]] = max(event["spool_seq"], collected.get(event["spool"], 0))
+            self._checkpoints.follow(event["type"], fields)
+            try:
+                if event["type"] in {events.SEGMENT_CLOSED, events.LOG_CLOSED}:
+                    self._known[fields["path"]] = FileDigest(fields["size"], fields["blake3"], fields["md5"])
+                if event["attempt"] == self.attempt:
+                    collected.follow(event)
+            except (LookupError, TypeError) as error:
+                raise BundleError(f"event {event['seq']} in the ledger of {self.bundle.name} lacks {error}") from None
         return collected
 
-    def _forget_checkpoint(self, fields: dict[str, Any]) -> None:
-        self._checkpoints.pop(fields["step"], None)
-        for name in [name for name in self._known if name.startswith(f"{fields['path']}/")]:
-            del self._known[name]
-        shutil.rmtree(self.bundle / fields["path"], ignore_errors=True)
+    def _recorded_rows(self) -> Iterator[dict[str, Any]]:
+        return (row for row in read_rows(self.bundle, layout.METRICS) if row["attempt"] == self.attempt)
 
-    def _written_parts(self) -> set[tuple[int, int, int, int]]:
-        from recorder.bundle.rows import read_rows
-
-        return written_parts([row for row in read_rows(self.bundle, layout.METRICS) if row["attempt"] == self.attempt])
-
-    def _report_torn_series(self) -> None:
+    def _record_interrupted_series(self) -> None:
+        """Record what a kill left of a series: half a row, or a segment that was closed and not yet in the ledger."""
         for series in self._series.values():
             if series.torn:
-                kept = base64.b64encode(series.torn).decode()
-                fields = {"path": series.series, "bytes": len(series.torn), "base64": kept}
-                self.ledger.append(events.SEGMENT_TORN, fields)
+                path, torn = series.torn
+                kept = base64.b64encode(torn).decode()
+                self.ledger.append(events.SEGMENT_TORN, {"path": path, "bytes": len(torn), "base64": kept})
+            if series.found_closed and series.found_closed[0] not in self._known:
+                self._record_closed(*series.found_closed)
+
+    def _record_closed(self, path: str, digests: FileDigest, rows: int) -> None:
+        self._known[path] = digests
+        self.ledger.append(events.SEGMENT_CLOSED, {"path": path, "rows": rows, **digests.record()})
 
 
 def _nobody(kind: str, content: dict[str, Any]) -> None:

@@ -19,20 +19,35 @@ class RunLock:
         with recording_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                self._take(run_id)
+            except BaseException:
+                self._close()
+                raise
+        # A forked child shares the lock and would hold on to it after this process.
+        os.register_at_fork(after_in_child=self._close)
+
+    def release(self) -> None:
+        """Let others write the run. A second call does nothing."""
+        if self._handle >= 0:
+            fcntl.flock(self._handle, fcntl.LOCK_UN)
+        self._close()
+
+    def _take(self, run_id: str) -> None:
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(self._handle, 32).decode().strip() or "unknown"
-            os.close(self._handle)
             raise UsageError(
                 f"run {run_id} is still being written by process {holder}; wait for it or stop it (kill -TERM {holder})"
             ) from None
         os.truncate(self._handle, 0)
         os.write(self._handle, f"{os.getpid()}\n".encode())
 
-    def release(self) -> None:
-        """Let others write the run."""
-        os.close(self._handle)
+    def _close(self) -> None:
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
 
 
 def is_locked(root: Path, run_id: str) -> bool:

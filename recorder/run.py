@@ -2,9 +2,12 @@
 
     run = Run.create(Path("runs"), run_id="demo-1", name="demo", seed=1, command=sys.argv)
     with run:
+        run.begin_attempt()
         worker = run.worker()                      # in the training process; `rank-0` unless told otherwise
-        worker.step(1, loss=..., ...)
+        worker.log({"accuracy": 0.5})
+        worker.step(1, loss=2.0)
         run.event("note", text="...")
+        worker.close()
         run.close("finished")
 
 A background thread collects what workers put into the attempt's spool folder (see `recorder.ledger.collector`), takes
@@ -13,27 +16,30 @@ system metrics, and closes segments at each checkpoint. Its failure is never sil
 
 from __future__ import annotations
 
-import getpass
+import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from recorder import __version__
 from recorder.attempt import AttemptWriter
 from recorder.bundle import layout
-from recorder.bundle.files import write_file
+from recorder.bundle.files import remove_temporaries, write_file
+from recorder.bundle.find import LATEST
 from recorder.bundle.manifest import archive_manifest, build_manifest, previous_root, read_manifest, write_manifest
 from recorder.canonical import readable_json, utc_text
-from recorder.errors import BundleError, RecorderError, RecordingError, UsageError
+from recorder.errors import BundleError, RecorderError, RecordingError, RunNotFound, UsageError
 from recorder.ledger import events
 from recorder.ledger.ledger import read_events
 from recorder.lock import RunLock
 from recorder.mailbox import Mailbox
-from recorder.recovery import recover_attempt
+from recorder.recovery import fence, recover_attempt
+from recorder.spool_folder import remove_spool_folders, spool_folder
 from recorder.worker import WorkerRecorder
 
 Observer = Callable[[str, dict[str, Any]], None]
@@ -44,7 +50,7 @@ _POLL_SECONDS = 0.2
 
 def spool_root(configured: str | None = None) -> Path:
     """The node-local folder in which records wait: `configured`, or one in the temporary folder of this user."""
-    return Path(configured).resolve() if configured else Path(tempfile.gettempdir()) / f"run-recorder-{getpass.getuser()}"
+    return Path(configured).resolve() if configured else Path(tempfile.gettempdir()) / f"run-recorder-{os.getuid()}"
 
 
 class Run:
@@ -57,10 +63,11 @@ class Run:
         self.path = path
         self.id = path.name
         self.attempt = attempt
-        self.spool_folder = spools / self.id / f"{attempt:04d}"
+        self.spool_folder = spool_folder(spools, path, attempt)
         self._spools = spools
         self._lock = lock
         self._clock = clock
+        self._is_open = True
         self._stop = threading.Event()
         self._polling = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -85,10 +92,13 @@ class Run:
         """Begin a new bundle `root/run_id`: `files` (bundle path to content) are in it before the first event.
 
         `identity` goes into run.json: name, command, seed, determinism class, parent and whatever else names the run.
-        Raises UsageError when the folder exists: an existing run is resumed or left alone, never overwritten.
+        Raises UsageError when the folder exists: an existing run is resumed or left alone, never overwritten. Raises
+        RecordingError, and leaves no folder, when the record cannot be begun.
         """
-        if not layout.is_run_id(run_id):
-            raise UsageError(f"run id {run_id!r} is not allowed: letters, digits, '_', '.' and '-', at most 96")
+        if not layout.is_run_id(run_id) or run_id == LATEST:
+            raise UsageError(
+                f"run id {run_id!r} is not allowed: letters, digits, '_', '.' and '-', at most 96, and not {LATEST!r}"
+            )
         lock, path = RunLock(root, run_id), root / run_id
         if path.exists():
             lock.release()
@@ -96,9 +106,14 @@ class Run:
                 f"run {run_id} exists already; resume it with run.resume={run_id} or choose another run.id"
             )
         document = {"format": layout.FORMAT, "id": run_id, "created": utc_text(clock()), "recorder": __version__}
-        write_file(path / layout.RUN, readable_json(document | identity))
-        run = cls(path, lock, 1, spools or spool_root(), clock)
-        run.writer.ledger.append(events.RUN_STARTED, {"files": run.writer.put_files(files or {})})
+        try:
+            write_file(path / layout.RUN, readable_json(document | identity))
+            run = cls(path, lock, 1, spools or spool_root(), clock)
+            run.writer.ledger.append(events.RUN_STARTED, {"files": run.writer.put_files(files or {})})
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            lock.release()
+            raise
         return run
 
     @classmethod
@@ -108,14 +123,17 @@ class Run:
         What the earlier attempt left in its spools is collected first, its living processes are killed, and an earlier
         seal is kept among the addenda. Raises UsageError while the earlier attempt is still being written.
         """
+        if not (path / layout.RUN).is_file():
+            raise RunNotFound(f"{path} is no bundle: it has no {layout.RUN}")
         lock = RunLock(path.parent, path.name)
         spools = spools or spool_root()
         try:
             last = max((event["attempt"] for event in read_events(path)), default=0)
             if last == 0:
-                raise BundleError(f"{path.name} has no event in its ledger; it cannot be resumed")
+                raise BundleError(f"{path.name} ended before its first event and cannot be resumed; delete its folder")
             if not archive_manifest(path):
-                recover_attempt(path, last, spools / path.name / f"{last:04d}", clock)
+                remove_temporaries(path)
+                recover_attempt(path, last, spool_folder(spools, path, last), clock)
             run = cls(path, lock, last + 1, spools, clock)
             run._previous_root = previous_root(path)
         except BaseException:
@@ -147,13 +165,26 @@ class Run:
         Mailbox(self.spool_folder).request_stop(reason)
 
     def drain(self) -> None:
-        """Collect everything that is whole by now."""
-        with self._polling:
+        """Collect everything that is whole by now. Raises RecorderError when that fails, and from then on always."""
+        self.check()
+        with self._noting_failure(), self._polling:
             while self.writer.collector.poll():
                 pass
+        self.check()
+
+    def settle(self) -> None:
+        """Kill workers of this attempt that still live, collect what they left, and settle their checkpoints.
+
+        A checkpoint that was committed is recorded, one that was cut off is removed. Call it before going on from a
+        checkpoint.
+        """
+        for process in fence(self.spool_folder):
+            self.event(events.ATTEMPT_FENCED, **process)
+        self.drain()
+        self.writer.settle_checkpoints()
 
     def check(self) -> None:
-        """Raise the error that stopped the collector, if one did."""
+        """Raise the error that stopped collecting, if one did."""
         if self._failure is not None:
             raise self._failure
 
@@ -174,12 +205,14 @@ class Run:
             previous_root=self._previous_root,
         )
         write_manifest(self.path, manifest)
-        shutil.rmtree(self._spools / self.id, ignore_errors=True)
+        remove_spool_folders(self._spools, self.path)
+        self._is_open = False
         self._lock.release()
         return manifest
 
     def abandon(self) -> None:
         """Stop writing and leave the bundle open, as a kill would; everything recorded stays for a resume."""
+        self._is_open = False
         self._stop_collecting()
         self._lock.release()
 
@@ -187,7 +220,7 @@ class Run:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._thread is not None:
+        if self._is_open:
             self.abandon()
 
     def _notify(self, kind: str, content: dict[str, Any]) -> None:
@@ -202,17 +235,24 @@ class Run:
 
     def _collect(self) -> None:
         next_sample = time.monotonic()
-        try:
+        with self._noting_failure():
             while not self._stop.wait(_POLL_SECONDS):
                 with self._polling:
                     self.writer.collector.poll()
                 if self._sampler is not None and time.monotonic() >= next_sample:
                     next_sample = time.monotonic() + self._sample_seconds
                     self.writer.add_system_row(self._sampler())
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        """Once collecting has failed, what was being carried over is known to the spool alone: no seal may follow."""
+        try:
+            yield
         except RecorderError as error:
             self._failure = error
         except Exception as error:
             self._failure = RecordingError(f"the collector failed: {error!r}")
+            self._failure.__cause__ = error
 
 
 def is_sealed(path: Path) -> bool:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
 
-from recorder.ledger.columns import KNOWN
+from recorder.ledger.columns import check_user_metric
+from recorder.ledger.numbers import pack_numbers
 from recorder.ledger.processes import start_ticks
+from recorder.ledger.records import SHARED, TIMES
 from recorder.ledger.spool import SUFFIX, SpoolWriter
 from recorder.mailbox import Mailbox
+
+_ORIGIN = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_STEP_VALUES = frozenset(SHARED + TIMES)
 
 _active: WorkerRecorder | None = None
 
@@ -19,10 +25,13 @@ class WorkerRecorder:
     """Writes what one process of a run has to say into its own spool.
 
     `origin` names the process: `rank-<r>`, `driver`, `controller`. A process that takes over a rank after a relaunch
-    has another `membership` and so another spool.
+    has another `membership` and so another spool. Raises ValueError for an origin that cannot name a file, and
+    RecordingError when the spool cannot be written or is there already.
     """
 
     def __init__(self, folder: Path, origin: str, membership: int = 0, rank: int = 0, workers: int = 1) -> None:
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(f"origin {origin!r} is not allowed: lower-case letters, digits, '_' and '-'")
         self.folder = folder
         self.origin = origin
         self.membership = membership
@@ -33,27 +42,40 @@ class WorkerRecorder:
         self.spool.write(
             "hello", {"pid": os.getpid(), "started": start_ticks(os.getpid()), "host": socket.gethostname()}
         )
+        self._identity = f',"membership":{membership:d},"rank":{rank:d},"workers":{workers:d}'
         self._logged: dict[str, float] = {}
+        self._named: set[str] = set()
 
     def log(self, metrics: dict[str, float]) -> None:
         """Add numbers of the user's to the row of the current step.
 
         Raises ValueError for a value that is not a number and for a name that the record uses itself.
         """
-        for name, value in metrics.items():
-            if name in KNOWN or name.startswith("_"):
-                raise ValueError(f"metric {name!r} is a column of the record; choose another name")
-            try:
-                self._logged[name] = float(value)
-            except (TypeError, ValueError):
-                raise ValueError(f"metric {name!r} is {type(value).__name__}; log a number") from None
+        if not self._named.issuperset(metrics):
+            for name in metrics:
+                check_user_metric(name)
+            self._named.update(metrics)
+        numbers = {name: value if type(value) is float else _number(name, value) for name, value in metrics.items()}
+        self._logged.update(numbers)
 
     def step(self, step: int, **values: Any) -> None:
-        """Record committed step `step` (counted from 1) with its values and what was logged since the last one."""
-        record = {"step": step, "membership": self.membership, "rank": self.rank, "workers": self.workers, **values}
-        if self._logged:
-            record["logged"], self._logged = self._logged, {}
-        self.spool.write("step", record)
+        """Record committed step `step` (counted from 1) with its values and what was logged since the last one.
+
+        Raises ValueError for a value whose name is none of `SHARED` and `TIMES` of `recorder.ledger.records`.
+        """
+        if not _STEP_VALUES.issuperset(values):
+            unknown = ", ".join(sorted(values.keys() - _STEP_VALUES))
+            raise ValueError(f"a step has no {unknown}; record numbers of your own with log")
+        record: dict[str, Any] = {"step": step}
+        numbers: dict[str, float] = {}
+        for name, value in values.items():
+            if isinstance(value, float):
+                numbers[name] = value
+            elif value is not None:
+                record[name] = value
+        packed = f'{self._identity},"numbers":{pack_numbers(numbers)},"logged":{pack_numbers(self._logged)}'
+        self.spool.write("step", record, packed)
+        self._logged = {}
 
     def event(self, type: str, /, **fields: Any) -> None:
         """Record an event."""
@@ -80,3 +102,12 @@ def log(metrics: dict[str, float]) -> None:
     if _active is None:
         raise RuntimeError("recorder.log was called outside a recorded run")
     _active.log(metrics)
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise ValueError(f"metric {name!r} is {type(value).__name__}; log a number") from None

@@ -149,10 +149,6 @@ class Config(Section):
                 f"train.micro_batches={self.train.micro_batches} is less than cluster.workers={self.cluster.workers}: "
                 "every worker needs at least one; raise train.micro_batches or lower cluster.workers"
             )
-        if self.optim.warmup_steps > self.train.steps:
-            raise ValueError(
-                f"optim.warmup_steps={self.optim.warmup_steps} is more than train.steps={self.train.steps}"
-            )
         if self.train.reduction == "native" and self.train.micro_batches % self.cluster.workers:
             raise ValueError(
                 f"train.reduction=native needs train.micro_batches={self.train.micro_batches} to be a multiple of "

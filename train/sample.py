@@ -20,9 +20,8 @@ def sample_text(
     A function of the weights, the prompt and (seed, step) alone. The model is in evaluation mode meanwhile.
     """
     device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
     reseed(seed, "sample", step)
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     ids = [int(token) for token in tokenizer.encode(prompt)]
     start = len(ids)
@@ -30,10 +29,11 @@ def sample_text(
         while len(ids) < start + tokens:
             window = torch.tensor([ids[-context:]], device=device)
             logits = model(window)[0, -1].float().cpu()
-            token = int(torch.multinomial(torch.softmax(logits / _TEMPERATURE, 0), 1, generator=generator))
+            token = int(torch.multinomial(torch.softmax(logits / _TEMPERATURE, 0), 1))
             if token == tokenizer.end_of_document:
                 break
             ids.append(token)
     finally:
-        model.train(was_training)
+        for module, training in modes.items():
+            module.training = training
     return tokenizer.decode(ids[start:])

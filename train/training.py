@@ -65,9 +65,12 @@ class Training:
 
     def evaluate(self) -> float:
         """The validation loss of the state, nats per token."""
-        micro_batches = max(self.config.train.eval_micro_batches, self._exchange.workers)
         return evaluate(
-            self.forward, self._validation_batch, self._exchange, step=self.step, micro_batches=micro_batches
+            self.forward,
+            self._validation_batch,
+            self._exchange,
+            step=self.step,
+            micro_batches=self.config.train.eval_micro_batches,
         )
 
     def fingerprint(self) -> str:

@@ -111,7 +111,11 @@ def _train(job: Job, recorder: WorkerRecorder, local_rank: int, node: str) -> No
 def _set_up_torch(config: Config, kind: str) -> torch.device:
     """Everything the bits depend on that is a setting of the process."""
     torch.set_num_threads(config.cluster.threads)
-    torch.use_deterministic_algorithms(True)
+    if config.train.compile:
+        torch.use_deterministic_algorithms(True)
+    else:
+        # The same flag, without the second that the call above takes to tell a compiler which is not used.
+        torch.set_deterministic_debug_mode("error")
     torch.backends.cudnn.benchmark = False
     if kind == "cuda":
         os.environ.update(DETERMINISTIC_CUDA)

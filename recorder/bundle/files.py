@@ -16,6 +16,7 @@ from blake3 import blake3
 from recorder.errors import RecordingError
 
 _BLOCK = 1 << 20
+_TEMPORARY = ".tmp"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def write_file(path: Path, data: bytes) -> FileDigest:
     """
     hasher = DigestingHasher()
     hasher.update(data)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     with recording_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -113,11 +114,29 @@ def write_file(path: Path, data: bytes) -> FileDigest:
     return hasher.digest()
 
 
-def write_all(handle: int, data: bytes) -> None:
-    """Write every byte of `data` to the file descriptor. Raises OSError."""
+def temporary_path(path: Path) -> Path:
+    """Where this process writes what becomes `path` once it is complete."""
+    return path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed processes had begun to write below `folder`; call it while nobody writes there."""
+    for path in folder.rglob(f".*{_TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
+def append_whole(handle: int, data: bytes) -> None:
+    """Append `data` to a file that this process alone writes: all of it or, when that fails, nothing. Raises OSError.
+
+    Without this, what is written after a failure would go on in the middle of a line.
+    """
     written = os.write(handle, data)
-    while written < len(data):
-        written += os.write(handle, data[written:])
+    try:
+        while written < len(data):
+            written += os.write(handle, data[written:])
+    except OSError:
+        os.ftruncate(handle, os.fstat(handle).st_size - written)
+        raise
 
 
 def make_read_only(path: Path) -> None:

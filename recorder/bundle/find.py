@@ -82,7 +82,7 @@ def _explain(reference: str, root: Path, names: list[str], matching: list[str]) 
 
 def _nothing_in(root: Path) -> str:
     where = f"there is no run in {root}" if root.is_dir() else f"the folder {root} does not exist"
-    return f"{where}; train one, or name the folder that holds it (recorder --runs DIR, train.py run.dir=DIR)"
+    return f"{where}; train one, or name the folder that holds it (--runs DIR, or run.dir=DIR for train.py)"
 
 
 def _choose(names: list[str]) -> str:

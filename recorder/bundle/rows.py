@@ -16,14 +16,26 @@ from recorder.ledger.lines import read_objects
 def read_rows(bundle: Path, series: str) -> Iterator[dict[str, Any]]:
     """Every whole row in the order it was recorded, numbers as numbers. Raises BundleError for a damaged segment."""
     for path in layout.segments(bundle, series):
-        if path.suffix == ".jsonl":
-            try:
-                yield from _open_rows(path, series)
-            except FileNotFoundError:
-                # Closed between the listing and the reading, by a run that is being written.
-                yield from _closed_rows(path.with_suffix(".parquet"))
-        else:
-            yield from _closed_rows(path)
+        yield from _segment_rows(path, series)
+
+
+def newest_rows(bundle: Path, series: str) -> list[dict[str, Any]]:
+    """The rows of the newest segment that has any. Raises BundleError when it is damaged."""
+    for path in reversed(layout.segments(bundle, series)):
+        if rows := list(_segment_rows(path, series)):
+            return rows
+    return []
+
+
+def _segment_rows(path: Path, series: str) -> Iterator[dict[str, Any]]:
+    if path.suffix == ".jsonl":
+        try:
+            yield from _open_rows(path, series)
+        except FileNotFoundError:
+            # Closed between the listing and the reading, by a run that is being written.
+            yield from _closed_rows(path.with_suffix(".parquet"))
+    else:
+        yield from _closed_rows(path)
 
 
 def _closed_rows(path: Path) -> list[dict[str, Any]]:
@@ -37,7 +49,7 @@ def _open_rows(path: Path, series: str) -> Iterator[dict[str, Any]]:
         for _, record in read_objects(path):
             if "header" not in record:
                 yield {name: _number(name, value) for name, value in record.items() if name not in {"prev", "hash"}}
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise BundleError(f"{series}/{error}") from None
 
 

@@ -40,6 +40,8 @@ def _examine(path: Path, quick: bool, progress: Progress | None) -> Report:
     manifest = _read_manifest(path, findings)
     if manifest is not None:
         check_manifest(files, manifest, findings, progress)
+    elif state != SEALED and quick:
+        findings.note(f"{state}: there is no seal whose digests the files could be compared with")
     elif state != SEALED:
         when = "it is being written" if state == RUNNING else "its run ended without one"
         findings.note(f"{state}: no seal, nothing anchors it ({when})")

@@ -46,21 +46,20 @@ def check_logs(files: Files, ledger: LedgerFacts, open_tail: bool, findings: Fin
     """
     for path, stated in ledger.logs.items():
         if path not in files.sizes:
-            findings.add(path, "missing", "the ledger has digests of this log")
-        elif files.sound(path):
-            _check_log(files, path, stated, findings)
-            if path in ledger.closed_logs and stated[-1]["size"] != files.sizes[path]:
-                findings.add(path, "event", f"it was closed with {stated[-1]['size']} bytes")
+            # A process that wrote nothing has no log.
+            if any(fields["size"] for fields in stated):
+                findings.add(path, "missing", "the ledger has digests of this log")
+        elif files.sound(path) and (wrong := _log_difference(files, path, stated)):
+            findings.add(path, "event", wrong)
+        elif files.sound(path) and path in ledger.closed_logs and stated[-1]["size"] != files.sizes[path]:
+            findings.add(path, "event", f"it was closed with {stated[-1]['size']} bytes and has {files.sizes[path]}")
     for path in files.below(layout.LOGS):
         if files.sound(path) and not open_tail and (torn := _torn_bytes(files, path)):
             findings.add(path, "torn", f"it ends in the middle of a line, {torn} bytes")
 
 
-def _check_log(files: Files, path: str, stated: list[Fields], findings: Findings) -> None:
-    if len(stated) == 1 and stated[0]["size"] == files.sizes[path]:
-        if files.digest(path) != stated[0]["blake3"]:
-            findings.add(path, "event", "it does not match the digest in the ledger")
-        return
+def _log_difference(files: Files, path: str, stated: list[Fields]) -> str | None:
+    """How the log differs from the stated sizes and digests of its beginnings; None when it does not."""
     hasher, position = blake3(), 0
     with (files.bundle / path).open("rb") as file:
         for fields in sorted(stated, key=lambda fields: int(fields["size"])):
@@ -68,11 +67,10 @@ def _check_log(files: Files, path: str, stated: list[Fields], findings: Findings
                 hasher.update(block)
                 position += len(block)
             if position != fields["size"]:
-                findings.add(path, "event", f"it has {position} bytes, the ledger has the digest of {fields['size']}")
-                return
+                return f"it has {position} bytes, the ledger has the digest of {fields['size']}"
             if hasher.hexdigest() != fields["blake3"]:
-                findings.add(path, "event", f"its first {position} bytes do not match the digest in the ledger")
-                return
+                return f"its first {position} bytes do not match the digest in the ledger"
+    return None
 
 
 def _torn_bytes(files: Files, path: str) -> int:

@@ -22,14 +22,19 @@ def commit_marker(step: int, state: dict[str, Any], files: dict[str, dict[str, A
 
 
 def read_commit_marker(folder: Path) -> dict[str, Any] | None:
-    """What a `checkpoint.saved` event says of the checkpoint in `folder` (step, files); None if it is incomplete."""
+    """What a `checkpoint.saved` event says of the checkpoint in `folder` (step, files); None if it is incomplete.
+
+    The files are there with their recorded sizes; their content is not read.
+    """
     path = folder / layout.CHECKPOINT_STATE
     try:
         marker = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        step, files = int(marker["step"]), dict(marker["files"])
+        if any((folder / name).stat().st_size != record["size"] for name, record in files.items()):
+            return None
+    except (OSError, ValueError, LookupError, TypeError):
         return None
-    files = {**marker["files"], layout.CHECKPOINT_STATE: digest_file(path).record()}
-    return {"step": marker["step"], "files": files}
+    return {"step": step, "files": {**files, layout.CHECKPOINT_STATE: digest_file(path).record()}}
 
 
 def damage(folder: Path, files: dict[str, dict[str, Any]]) -> str | None:
@@ -38,8 +43,11 @@ def damage(folder: Path, files: dict[str, dict[str, Any]]) -> str | None:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != record["size"]:
-            return f"{name} has {path.stat().st_size} bytes instead of {record['size']}"
-        if blake3_file(path) != record["blake3"]:
-            return f"{name} does not match its digest"
+        try:
+            if path.stat().st_size != record["size"]:
+                return f"{name} has {path.stat().st_size} bytes instead of {record['size']}"
+            if blake3_file(path) != record["blake3"]:
+                return f"{name} does not match its digest"
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
     return None

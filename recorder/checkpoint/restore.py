@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,15 +17,22 @@ if TYPE_CHECKING:
 def newest_checkpoint(run: Run) -> tuple[int, Path] | None:
     """Step and folder of the newest checkpoint whose bytes are as recorded; None when there is none.
 
-    A damaged one is renamed out of the way, so that the step can be saved again, and recorded with what is wrong.
+    No worker may be training: those of this attempt that still live are killed. A damaged checkpoint is renamed out
+    of the way, so that the step can be saved again, and recorded with what is wrong.
     """
+    run.settle()
     for step, path, files in run.writer.checkpoints():
         folder = run.path / path
         wrong = damage(folder, files)
         if wrong is None:
             return step, folder
-        aside = f"{layout.CHECKPOINTS}/damaged-{step:08d}-attempt-{run.attempt:04d}"
-        run.event(events.CHECKPOINT_REMOVED, step=step, path=path, reason=f"damaged: {wrong}", kept_as=aside)
-        if folder.is_dir():
-            folder.rename(run.path / aside)
+        run.event(
+            events.CHECKPOINT_REMOVED, step=step, path=path, reason=f"damaged: {wrong}", kept_as=_aside(run, step)
+        )
     return None
+
+
+def _aside(run: Run, step: int) -> str:
+    first = f"{layout.CHECKPOINTS}/damaged-{step:08d}-attempt-{run.attempt:04d}"
+    names = itertools.chain([first], (f"{first}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not (run.path / name).exists())

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recorder.bundle.files import DigestingHasher, FileDigest, write_all
+from recorder.bundle.files import DigestingHasher, FileDigest
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata:
     header, order = header_bytes(tensors, metadata)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
-        write_all(handle, header)
+        _write_view(handle, memoryview(header))
         hasher.update(header)
         for name in order:
             for block in _blocks(tensors[name]):
@@ -75,7 +75,7 @@ def _blocks(tensor: torch.Tensor) -> Iterator[memoryview]:
 
     if tensor.numel() == 0:
         return
-    view = memoryview(tensor.detach().reshape(-1).view(torch.uint8).numpy())
+    view = tensor.detach().reshape(-1).view(torch.uint8).numpy().data
     for start in range(0, view.nbytes, _BLOCK):
         yield view[start : start + _BLOCK]
 

@@ -98,6 +98,8 @@ class CheckpointWriter:
     def _write_files(
         self, partial: Path, step: int, files: Mapping[str, Tensors], state: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
+        # What an earlier process with this number left is no checkpoint.
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         records = {}
         for file, tensors in files.items():

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from recorder.canonical import utc_text
+from recorder.errors import BundleError
 from recorder.ledger import events
 from recorder.ledger.ledger import SpoolOrigin
-from recorder.ledger.logs import RawTail
-from recorder.ledger.spool import SUFFIX, SpoolReader
+from recorder.ledger.logs import LogSource, RawTail
+from recorder.ledger.records import Event, Message, Part, read_record
+from recorder.ledger.spool import SUFFIX, SpoolLine, SpoolReader
 from recorder.ledger.steps import StepAssembler
 from recorder.ledger.streams import STDERR_SUFFIX, STDOUT_SUFFIX
 
-_STREAMS = {STDOUT_SUFFIX: "stdout", STDERR_SUFFIX: "stderr"}
+_STREAMS = {STDOUT_SUFFIX: "stdout", STDERR_SUFFIX: "stderr", SUFFIX: "logging"}
+_KEPT_BYTES = 1 << 16
 
 
 class Destination(Protocol):
@@ -30,23 +33,41 @@ class Destination(Protocol):
     attempt: int
 
     def add_event(self, type: str, fields: dict[str, Any], origin: SpoolOrigin | None = None) -> None:
-        """Append an event to the ledger."""
+        """Append an event to the ledger. Raises BundleError, and appends nothing, for one that is malformed."""
 
-    def add_row(self, row: dict[str, Any]) -> None:
-        """Append a row to the metrics."""
+    def add_row(self, row: dict[str, Any], differing: Sequence[str]) -> None:
+        """Append a row to the metrics; `differing` are values on which the workers did not agree."""
 
-    def add_line(self, origin: str, time: float, stream: str, text: str) -> None:
+    def add_line(self, source: LogSource, time: float, text: str) -> None:
         """Append a line to the log of one process."""
 
-    def lines_recorded(self, origin: str, stream: str) -> int:
-        """How many lines of the stream are in the log of one process."""
+    def lines_recorded(self, source: LogSource) -> int:
+        """How many lines of the source are in the log already."""
+
+
+@dataclass
+class Collected:
+    """What the ledger tells of an earlier collector of the same folder.
+
+    `events` has for each spool the number of the last record whose event is there, `damage` the spool and the offset of
+    what was kept because it could not be read.
+    """
+
+    events: dict[str, int] = field(default_factory=dict)
+    damage: set[tuple[str, int]] = field(default_factory=set)
+
+    def follow(self, event: dict[str, Any]) -> None:
+        """Take the next event of the attempt from its ledger."""
+        if "spool" in event:
+            self.events[event["spool"]] = event["spool_seq"]
+        elif event["type"] == events.SPOOL_TORN:
+            self.damage.add((event["fields"]["spool"], event["fields"]["offset"]))
 
 
 class Collector:
     """Moves records from a spool folder to a destination. `poll` is one pass; call it from one thread only.
 
-    With `collected` (spool name to the highest record number whose event is in the ledger) it goes on where an earlier
-    collector was killed.
+    With `collected` it goes on where an earlier collector was killed.
     """
 
     def __init__(
@@ -54,18 +75,18 @@ class Collector:
         folder: Path,
         destination: Destination,
         assembler: StepAssembler,
-        collected: dict[str, int] | None = None,
+        collected: Collected | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder = folder
         self._destination = destination
         self._assembler = assembler
-        self._collected = collected or {}
+        self._collected = collected or Collected()
         self._recovering = collected is not None
         self._clock = clock
         self._spools: dict[str, SpoolReader] = {}
         self._tails: dict[str, RawTail] = {}
-        self._skips: dict[tuple[str, str], int] = {}
+        self._messages_to_skip: dict[str, int] = {}
 
     def poll(self) -> int:
         """Carry over everything that is whole; the number of records and lines carried."""
@@ -80,67 +101,70 @@ class Collector:
         for name, tail in self._tails.items():
             self._carry_lines(name, tail.finish())
         for name, reader in self._spools.items():
-            if torn := reader.torn():
-                self._report_damage(name, torn)
+            offset = reader.offset
+            if torn := reader.take_torn():
+                self._report_damage(name, offset, torn)
         for row in self._assembler.flush():
-            self._destination.add_row(row)
+            self._destination.add_row(row.values, row.differing)
 
     def _discover(self) -> None:
         for path in sorted(self._folder.glob("*.*")):
             name, suffix = path.name, path.suffix
-            if suffix == SUFFIX and name not in self._spools:
-                self._spools[name] = SpoolReader(path)
-            elif suffix in _STREAMS and name not in self._tails:
-                self._tails[name] = RawTail(path, self._lines_to_skip(path))
+            if suffix not in _STREAMS or name in self._spools or name in self._tails:
+                continue
+            recorded = self._destination.lines_recorded(_source(name)) if self._recovering else 0
+            if suffix == SUFFIX:
+                self._spools[name], self._messages_to_skip[name] = SpoolReader(path), recorded
+            else:
+                self._tails[name] = RawTail(path, recorded)
 
     def _carry_lines(self, name: str, lines: list[str]) -> int:
         if lines:
-            origin, now, stream = _origin(name), self._clock(), _STREAMS[Path(name).suffix]
+            source, now = _source(name), self._clock()
             for line in lines:
-                self._destination.add_line(origin, now, stream, line)
+                self._destination.add_line(source, now, line)
         return len(lines)
 
     def _poll_spool(self, name: str, reader: SpoolReader) -> int:
-        batch = reader.read()
-        for line in batch.damaged:
-            self._report_damage(name, line)
-        for record in batch.records:
-            self._carry(name, record)
-        return len(batch.records) + len(batch.damaged)
+        lines = reader.read()
+        for line in lines:
+            self._carry(name, line)
+        return len(lines)
 
-    def _carry(self, name: str, record: dict[str, Any]) -> None:
-        kind = record.get("k")
-        if kind == "step":
-            part = record | {"time": utc_text(record["t"])}
-            if row := self._assembler.add(self._destination.attempt, part):
-                self._destination.add_row(row)
-        elif kind == "event":
-            if record["n"] > self._collected.get(name, 0):
-                self._destination.add_event(record["type"], record["fields"], (name, record["n"], record["t"]))
-        elif kind == "log" and not self._skip(name, "logging"):
-            text = f"{record['level']} {record['logger']}: {record['text']}"
-            self._destination.add_line(_origin(name), record["t"], "logging", text)
+    def _carry(self, name: str, line: SpoolLine) -> None:
+        try:
+            record = read_record(line.record or {})
+        except ValueError:
+            self._report_damage(name, line.offset, line.data)
+            return
+        if isinstance(record, Part):
+            for row in self._assembler.add(record):
+                self._destination.add_row(row.values, row.differing)
+        elif isinstance(record, Event):
+            self._carry_event(name, line, record)
+        elif isinstance(record, Message):
+            if self._messages_to_skip[name]:
+                self._messages_to_skip[name] -= 1
+            else:
+                self._destination.add_line(_source(name), record.time, record.text)
 
-    def _report_damage(self, name: str, data: bytes) -> None:
-        fields = {"spool": name, "bytes": len(data), "base64": base64.b64encode(data[:65536]).decode()}
+    def _carry_event(self, name: str, line: SpoolLine, event: Event) -> None:
+        if line.number <= self._collected.events.get(name, 0):
+            return
+        try:
+            self._destination.add_event(event.type, event.fields, (name, line.number, event.time))
+        except BundleError:
+            self._report_damage(name, line.offset, line.data)
+
+    def _report_damage(self, name: str, offset: int, data: bytes) -> None:
+        if (name, offset) in self._collected.damage:
+            return
+        kept = base64.b64encode(data[:_KEPT_BYTES]).decode()
+        fields = {"spool": name, "offset": offset, "bytes": len(data), "base64": kept}
         self._destination.add_event(events.SPOOL_TORN, fields)
 
-    def _skip(self, name: str, stream: str) -> bool:
-        """Whether this line is in the log already, because an earlier collector carried it."""
-        if not self._recovering:
-            return False
-        key = (_origin(name), stream)
-        left = self._skips.setdefault(key, self._destination.lines_recorded(*key))
-        self._skips[key] = max(0, left - 1)
-        return left > 0
 
-    def _lines_to_skip(self, path: Path) -> int:
-        if not self._recovering:
-            return 0
-        lines = path.read_bytes().count(b"\n")
-        stream = _STREAMS[path.suffix]
-        return sum(self._skip(path.name, stream) for _ in range(lines))
-
-
-def _origin(name: str) -> str:
-    return name.split(".", 1)[0]
+def _source(name: str) -> LogSource:
+    origin, _, rest = name.partition(".")
+    number = rest.partition(".")[0]
+    return LogSource(origin, int(number) if number.isdecimal() else 0, _STREAMS[Path(name).suffix])

@@ -32,10 +32,22 @@ KNOWN = {
     "worker_step_seconds": FLOATS,
 }
 
+# What a line of an open segment holds beside its row.
+_OF_A_LINE = frozenset({"prev", "hash", "header"})
+_INT64 = range(-(1 << 63), 1 << 63)
+
 
 def column_type(name: str) -> str:
     """The type of column `name`: declared above, or a float for what the user logs."""
     return KNOWN.get(name, FLOAT)
+
+
+def check_user_metric(name: object) -> None:
+    """Raise ValueError unless `name` can name a column of the user's."""
+    if not isinstance(name, str) or not name.isprintable() or not name:
+        raise ValueError(f"metric {name!r} has no usable name; choose printable text")
+    if name in KNOWN or name in _OF_A_LINE or name.startswith("_"):
+        raise ValueError(f"metric {name!r} is a name that the record uses itself; choose another")
 
 
 def coerce_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -52,11 +64,18 @@ def _coerce(name: str, value: Any) -> Any:
         if kind == TEXT:
             return str(value)
         if kind == INTEGER:
-            return int(value)
+            return _int64(value)
         if kind == INTEGERS:
-            return [int(item) for item in value]
+            return [_int64(item) for item in value]
         if kind == FLOATS:
             return [encode_non_finite(float(item)) for item in value]
         return encode_non_finite(float(value))
-    except (TypeError, ValueError):
-        raise ValueError(f"metric {name!r} is {type(value).__name__}; log a number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"column {name!r} holds {kind} and cannot hold {value!r}") from None
+
+
+def _int64(value: Any) -> int:
+    number = int(value)
+    if number not in _INT64:
+        raise OverflowError
+    return number

@@ -10,15 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from recorder.bundle import layout
-from recorder.bundle.files import DigestingHasher, FileDigest, make_read_only, recording_errors, write_all
+from recorder.bundle.files import (
+    DigestingHasher,
+    FileDigest,
+    append_whole,
+    make_read_only,
+    recording_errors,
+    sync_folder,
+)
 from recorder.canonical import digest, utc_text
-from recorder.errors import BundleError
+from recorder.errors import BundleError, RecordingError
 from recorder.ledger import events
 from recorder.ledger.chain import chained_line
 from recorder.ledger.lines import read_objects, torn_tail
 
 # The spool, the number of the record in it, and its POSIX time: what an event that came through a spool was made from.
 SpoolOrigin = tuple[str, int, float]
+
+_KEYS = frozenset({"seq", "time", "attempt", "type", "fields", "prev", "hash"})
 
 
 def genesis(bundle: Path) -> str:
@@ -39,6 +48,7 @@ class Ledger:
         self._clock = clock
         self._lock = threading.RLock()
         self._handle: int | None = None
+        self._ended = False
         self._hasher = DigestingHasher()
         self._seq = 0
         self._last = genesis(bundle)
@@ -52,8 +62,12 @@ class Ledger:
         With `origin` it happened elsewhere and earlier: its time is the one written there.
         """
         with self._lock:
+            if self._ended:
+                raise RecordingError(f"cannot record {type}: the run is closed")
             if self._handle is None:
                 self._open_segment()
+            if self._previous is not None and self._hasher.size == 0:
+                self._write(events.SEGMENT_OPENED, {"previous": self._previous}, None)
             return self._write(type, fields, origin)
 
     def close_segment(self) -> tuple[str, FileDigest] | None:
@@ -65,21 +79,26 @@ class Ledger:
             with recording_errors(self._bundle / path):
                 os.fsync(self._handle)
                 os.close(self._handle)
-            self._handle = None
-            make_read_only(self._bundle / path)
+                self._handle = None
+                make_read_only(self._bundle / path)
+                sync_folder((self._bundle / path).parent)
             digests = self._hasher.digest()
             self._previous = {"path": path, **digests.record()}
             return path, digests
 
+    def end(self) -> tuple[str, FileDigest] | None:
+        """As `close_segment`, and for good: what is appended afterwards raises RecordingError."""
+        with self._lock:
+            self._ended = True
+            return self.close_segment()
+
     def _open_segment(self) -> None:
-        self._number += 1
-        path = self._bundle / layout.ledger_segment(self._number)
+        path = self._bundle / layout.ledger_segment(self._number + 1)
         with recording_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._number += 1
         self._hasher = DigestingHasher()
-        if self._previous is not None:
-            self._write(events.SEGMENT_OPENED, {"previous": self._previous}, None)
 
     def _write(self, type: str, fields: dict[str, Any], origin: SpoolOrigin | None) -> int:
         record: dict[str, Any] = {
@@ -94,39 +113,50 @@ class Ledger:
         own, line = chained_line(self._last, record)
         assert self._handle is not None
         with recording_errors(self._bundle / layout.ledger_segment(self._number)):
-            write_all(self._handle, line)
+            append_whole(self._handle, line)
         self._hasher.update(line)
         self._seq, self._last = self._seq + 1, own
         return self._seq
 
     def _continue_existing(self) -> None:
         """Go on after the last event on disk; a torn last line is cut off and kept in an event of its own."""
-        paths = layout.segments(self._bundle, layout.LEDGER)
-        if not paths:
-            return
-        path = paths[-1]
-        tail = torn_tail(path)
-        if tail:
-            path.chmod(0o644)
-            os.truncate(path, path.stat().st_size - len(tail))
-        for line, record in read_objects(path):
+        torn: list[dict[str, Any]] = []
+        for path in reversed(layout.segments(self._bundle, layout.LEDGER)):
+            name = layout.ledger_segment(int(path.stem))
+            if tail := torn_tail(path):
+                kept = base64.b64encode(tail).decode()
+                torn.append({"path": name, "bytes": len(tail), "base64": kept})
+                path.chmod(0o644)
+                os.truncate(path, path.stat().st_size - len(tail))
+            if path.stat().st_size:
+                self._continue_segment(path, name)
+                break
+            # Its writer was killed between opening it and the end of its first line.
+            path.unlink()
+        for fields in torn:
+            self.append(events.SEGMENT_TORN, fields)
+
+    def _continue_segment(self, path: Path, name: str) -> None:
+        for line, record in _read_segment(path):
             self._hasher.update(line)
             self._seq, self._last = record["seq"], record["hash"]
-        self._number = int(path.stem)
-        if self._hasher.size == 0:
-            raise BundleError(f"{path} holds no whole event; the bundle cannot be continued")
         make_read_only(path)
-        self._previous = {"path": layout.ledger_segment(self._number), **self._hasher.digest().record()}
-        if tail:
-            kept = base64.b64encode(tail).decode()
-            self.append(events.SEGMENT_TORN, {"path": self._previous["path"], "bytes": len(tail), "base64": kept})
+        self._number = int(path.stem)
+        self._previous = {"path": name, **self._hasher.digest().record()}
 
 
 def read_events(bundle: Path) -> Iterator[dict[str, Any]]:
     """Every whole event of the ledger in order. Raises BundleError for a line that is no event."""
     for path in layout.segments(bundle, layout.LEDGER):
-        try:
-            for _, record in read_objects(path):
-                yield record
-        except ValueError as error:
-            raise BundleError(f"{layout.LEDGER}/{error}") from None
+        for _, record in _read_segment(path):
+            yield record
+
+
+def _read_segment(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    try:
+        for number, (line, record) in enumerate(read_objects(path), 1):
+            if not record.keys() >= _KEYS or not isinstance(record["fields"], dict):
+                raise BundleError(f"{layout.LEDGER}/{path.name} line {number} is not an event")
+            yield line, record
+    except ValueError as error:
+        raise BundleError(f"{layout.LEDGER}/{error}") from None

@@ -16,7 +16,10 @@ def split_lines(data: bytes) -> tuple[list[bytes], bytes]:
 
 def parse_object(line: bytes) -> dict[str, Any]:
     """The JSON object on `line`. Raises ValueError for anything else."""
-    value = json.loads(line)
+    try:
+        value = json.loads(line)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value

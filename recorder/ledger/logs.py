@@ -1,19 +1,32 @@
 """Log files of a bundle: one a process and attempt, a line each: `<UTC time> <stream> <text>`.
 
 `stream` is `stdout`, `stderr` or `logging`; a carriage return inside a line is written as `\\r`, bytes that are no
-UTF-8 as `\\xNN`. The last line of a process killed in the middle of it ends with ` [unfinished]`.
+UTF-8 as `\\xNN`. The last line of a process killed in the middle of it ends with ` [unfinished]`. Where another process
+took over the rank, a line of the stream `recorder` says so: `membership <m>`. Before the first of them it is 0.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
-from recorder.bundle.files import DigestingHasher, FileDigest, make_read_only, recording_errors, write_all
+from recorder.bundle.files import DigestingHasher, FileDigest, append_whole, make_read_only, recording_errors
 from recorder.canonical import utc_text
 from recorder.ledger.lines import split_lines
 
 UNFINISHED = " [unfinished]"
+
+_OWN_STREAM = "recorder"
+
+
+class LogSource(NamedTuple):
+    """What lines come from: one stream of one process. `origin` is `driver` or `rank-<r>`."""
+
+    origin: str
+    membership: int
+    stream: str
 
 
 class LogWriter:
@@ -22,49 +35,76 @@ class LogWriter:
     def __init__(self, bundle: Path, path: str) -> None:
         self.path = path
         self._file = bundle / path
+        self._handle: int | None = None
         self._hasher = DigestingHasher()
-        self.lines: dict[str, int] = {}
-        self.announced = 0
-        with recording_errors(self._file):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            if self._file.exists():
+        self._lines: Counter[tuple[int, str]] = Counter()
+        self._membership = 0
+        self._announced = 0
+        if self._file.exists():
+            with recording_errors(self._file):
                 self._continue_existing()
-            self._handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
-    def append(self, time: float, stream: str, text: str) -> None:
+    def append(self, time: float, source: LogSource, text: str) -> None:
         """Append one line seen at POSIX `time`."""
+        if source.membership != self._membership:
+            self._write(f"{utc_text(time)} {_OWN_STREAM} membership {source.membership}\n")
+            self._membership = source.membership
         one_line = text.replace("\r", "\\r").replace("\n", "\\n")
-        data = f"{utc_text(time)} {stream} {one_line}\n".encode(errors="backslashreplace")
-        with recording_errors(self._file):
-            write_all(self._handle, data)
-        self._hasher.update(data)
-        self.lines[stream] = self.lines.get(stream, 0) + 1
+        self._write(f"{utc_text(time)} {source.stream} {one_line}\n")
+        self._lines[source.membership, source.stream] += 1
+
+    def lines(self, source: LogSource) -> int:
+        """How many lines of `source` are in the file."""
+        return self._lines[source.membership, source.stream]
 
     def extended(self) -> FileDigest | None:
         """The digest of all lines so far, or None when nothing came since it was asked for last."""
         digests = self._hasher.digest()
-        if digests.size == self.announced:
+        if digests.size == self._announced:
             return None
-        self.announced = digests.size
+        self._announced = digests.size
         return digests
 
     def close(self) -> FileDigest:
         """Make the file durable and read-only and return its digest."""
-        with recording_errors(self._file):
-            os.fsync(self._handle)
-            os.close(self._handle)
-        make_read_only(self._file)
+        if self._handle is not None:
+            with recording_errors(self._file):
+                os.fsync(self._handle)
+                os.close(self._handle)
+            self._handle = None
+        if self._file.exists():
+            make_read_only(self._file)
         return self._hasher.digest()
+
+    def _write(self, line: str) -> None:
+        data = line.encode(errors="backslashreplace")
+        with recording_errors(self._file):
+            if self._handle is None:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                self._make_writable()
+                self._handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            append_whole(self._handle, data)
+        self._hasher.update(data)
 
     def _continue_existing(self) -> None:
         """Count what is there, so that lines collected before are not collected again."""
         whole, torn = split_lines(self._file.read_bytes())
         if torn:
+            self._make_writable()
             os.truncate(self._file, self._file.stat().st_size - len(torn))
         for line in whole:
             self._hasher.update(line)
-            stream = line.split(b" ", 2)[1].decode()
-            self.lines[stream] = self.lines.get(stream, 0) + 1
+            _, _, rest = line.decode(errors="backslashreplace").partition(" ")
+            stream, _, text = rest.partition(" ")
+            if stream == _OWN_STREAM and (number := text.rpartition(" ")[2]).isdecimal():
+                self._membership = int(number)
+            else:
+                self._lines[self._membership, stream] += 1
+
+    def _make_writable(self) -> None:
+        """Its writer may have been killed after it had closed the file and before the attempt ended."""
+        if self._file.exists():
+            self._file.chmod(0o644)
 
 
 class RawTail:
@@ -77,35 +117,38 @@ class RawTail:
 
     def read(self, limit: int = 1 << 20) -> list[str]:
         """The next whole lines from at most `limit` bytes; a longer line is cut at `limit`."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self._offset)
-                data = file.read(limit)
-        except FileNotFoundError:
-            return []
-        lines, rest = split_lines(data)
-        if not lines and len(rest) == limit:
-            lines = [rest]
-        self._offset += sum(map(len, lines))
-        fresh = lines[self._skip :] if self._skip else lines
-        self._skip = max(0, self._skip - len(lines))
-        return [_text(line) for line in fresh]
+        while lines := self._next_lines(limit):
+            fresh = lines[self._skip :]
+            self._skip = max(0, self._skip - len(lines))
+            if fresh:
+                return [_text(line) for line in fresh]
+        return []
 
     def finish(self) -> list[str]:
         """Everything left once the writer is gone, the unfinished last line marked as such."""
         collected: list[str] = []
         while lines := self.read():
             collected += lines
+        if rest := self._bytes(-1):
+            self._offset += len(rest)
+            if not self._skip:
+                collected.append(_text(rest) + UNFINISHED)
+        return collected
+
+    def _next_lines(self, limit: int) -> list[bytes]:
+        lines, rest = split_lines(self._bytes(limit))
+        if not lines and len(rest) == limit:
+            lines = [rest]
+        self._offset += sum(map(len, lines))
+        return lines
+
+    def _bytes(self, limit: int) -> bytes:
         try:
             with self.path.open("rb") as file:
                 file.seek(self._offset)
-                rest = file.read()
+                return file.read(limit)
         except FileNotFoundError:
-            return collected
-        if rest and not self._skip:
-            collected.append(_text(rest) + UNFINISHED)
-        self._offset += len(rest)
-        return collected
+            return b""
 
 
 def _text(line: bytes) -> str:

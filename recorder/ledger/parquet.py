@@ -89,6 +89,8 @@ def read_segment(path: Path) -> Segment:
     try:
         table = pq.read_table(path)
         described = json.loads(table.schema.metadata[_METADATA])
+        if table.num_rows == 0 or not pa.types.is_fixed_size_binary(table.schema.field(HASH).type):
+            raise ValueError("it has no hashed rows")
         return Segment(described["header"], described["prev"], table.replace_schema_metadata(None))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path.name} cannot be read as a metrics segment ({error})") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 
@@ -26,9 +27,20 @@ def is_alive(pid: int, started: int) -> bool:
     return fields[0] != "Z" and int(fields[19]) == started
 
 
-def kill(pid: int, started: int) -> bool:
-    """SIGKILL the process if it is still the one meant; whether it was."""
+def kill(pid: int, started: int, seconds: float = 10.0) -> bool:
+    """SIGKILL the process if it is still the one meant, and wait until it is gone; whether it was.
+
+    Raises PermissionError when it belongs to somebody else, TimeoutError when it does not end within `seconds`.
+    """
     if not is_alive(pid, started):
         return False
-    os.kill(pid, signal.SIGKILL)
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    deadline = time.monotonic() + seconds
+    while is_alive(pid, started):
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.005)
     return True

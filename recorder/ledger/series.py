@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from recorder.bundle import layout
-from recorder.bundle.files import FileDigest, digest_file, make_read_only, recording_errors, sync_folder, write_all
+from recorder.bundle.files import (
+    FileDigest,
+    append_whole,
+    digest_file,
+    make_read_only,
+    recording_errors,
+    sync_folder,
+    temporary_path,
+)
+from recorder.errors import BundleError
 from recorder.ledger.chain import chained_line
 from recorder.ledger.columns import coerce_row
 from recorder.ledger.ledger import genesis
@@ -28,16 +37,22 @@ class SeriesWriter:
         self._handle: int | None = None
         self._last = genesis(bundle)
         self._number = 0
-        self._previous: dict[str, Any] | None = None
+        self._is_empty = True
         self.rows = 0
-        self.torn = b""
+        self._closed: tuple[str, FileDigest] | None = None
+        # What the bundle held: half a row and the file it was in; the closed segment after which nothing was begun.
+        self.torn: tuple[str, bytes] | None = None
+        self.found_closed: tuple[str, FileDigest, int] | None = None
         self._continue_existing()
 
     def append(self, row: dict[str, Any]) -> None:
         """Append one row. Null values are left out, numbers take their column's type."""
+        values = coerce_row(row)
         if self._handle is None:
             self._open_segment()
-        self._write(coerce_row(row))
+        if self._is_empty:
+            self._write({"header": self._header()})
+        self._write(values)
         self.rows += 1
 
     def close_segment(self) -> tuple[str, FileDigest, int] | None:
@@ -52,73 +67,78 @@ class SeriesWriter:
         source = self._bundle / layout.open_series(self.series, self._number)
         path = layout.closed_series(self.series, self._number)
         target = self._bundle / path
-        temporary = target.with_name(f".{target.name}.tmp")
+        temporary = temporary_path(target)
         with recording_errors(target):
+            try:
+                write_segment(source, temporary)
+                digests = digest_file(temporary)
+                make_read_only(temporary)
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
+            sync_folder(target.parent)
             os.close(self._handle)
             self._handle = None
-            write_segment(source, temporary)
-            digests = digest_file(temporary)
-            temporary.replace(target)
-            sync_folder(target.parent)
-        make_read_only(target)
-        source.unlink()
-        self._previous = {"path": path, **digests.record()}
+            source.unlink()
+        self._closed = (path, digests)
         rows, self.rows = self.rows, 0
         return path, digests, rows
 
     def _open_segment(self) -> None:
-        self._number += 1
-        path = self._bundle / layout.open_series(self.series, self._number)
+        path = self._bundle / layout.open_series(self.series, self._number + 1)
         with recording_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        header = {"series": self.series, "segment": self._number, "previous": self._previous}
-        self._write({"header": header})
+        self._number += 1
+        self._is_empty = True
+
+    def _header(self) -> dict[str, Any]:
+        previous = {"path": self._closed[0], **self._closed[1].record()} if self._closed else None
+        return {"series": self.series, "segment": self._number, "previous": previous}
 
     def _write(self, record: dict[str, Any]) -> None:
         assert self._handle is not None
         own, line = chained_line(self._last, record)
         with recording_errors(self._bundle / layout.open_series(self.series, self._number)):
-            write_all(self._handle, line)
-        self._last = own
+            append_whole(self._handle, line)
+        self._last, self._is_empty = own, False
 
     def _continue_existing(self) -> None:
         """Go on after the last row on disk; a torn last line is cut off and handed to the caller in `torn`."""
-        paths = layout.segments(self._bundle, self.series)
-        if not paths:
-            return
-        path = paths[-1]
-        self._number = int(path.stem)
-        if path.suffix == ".parquet":
-            from recorder.ledger.parquet import read_segment
-
-            path.with_suffix(".jsonl").unlink(missing_ok=True)
-            self._last = read_segment(path).last_hash
-            relative = layout.closed_series(self.series, self._number)
-            self._previous = {"path": relative, **digest_file(path).record()}
-            return
-        self.torn = torn_tail(path)
-        if self.torn:
-            os.truncate(path, path.stat().st_size - len(self.torn))
-        lines = 0
-        for _, record in read_objects(path):
-            self._last = record["hash"]
-            lines += 1
-            if "header" in record:
-                self._previous = record["header"]["previous"]
-        if lines == 0:
+        for path in reversed(layout.segments(self._bundle, self.series)):
+            self._number = int(path.stem)
+            if path.suffix == ".parquet":
+                self._continue_closed(path)
+                return
+            if self._continue_open(path):
+                return
+            # Its writer was killed between opening it and its first row.
             path.unlink()
             self._number -= 1
-            self._restore_previous(paths[:-1])
-            return
-        self.rows = lines - 1
+
+    def _continue_closed(self, path: Path) -> None:
+        from recorder.ledger.parquet import read_segment
+
+        path.with_suffix(".jsonl").unlink(missing_ok=True)
+        segment, name = read_segment(path), layout.closed_series(self.series, self._number)
+        self._last, self._closed = segment.last_hash, (name, digest_file(path))
+        self.found_closed = (*self._closed, segment.table.num_rows)
+
+    def _continue_open(self, path: Path) -> bool:
+        """Whether the segment has rows, after which the writer goes on."""
+        if tail := torn_tail(path):
+            self.torn = (layout.open_series(self.series, self._number), tail)
+            os.truncate(path, path.stat().st_size - len(tail))
+        try:
+            records = [record for _, record in read_objects(path)]
+            if len(records) < 2:
+                return False
+            self._last = records[-1]["hash"]
+            if (previous := records[0]["header"]["previous"]) is not None:
+                digests = FileDigest(previous["size"], previous["blake3"], previous["md5"])
+                self._closed = (previous["path"], digests)
+        except (ValueError, LookupError, TypeError) as error:
+            raise BundleError(f"{self.series}/{path.name} is damaged and cannot be continued: {error}") from None
+        self.rows, self._is_empty = len(records) - 1, False
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-
-    def _restore_previous(self, closed: list[Path]) -> None:
-        """After an open segment without even a header: the chain goes on from the closed one before it."""
-        if closed:
-            from recorder.ledger.parquet import read_segment
-
-            self._last = read_segment(closed[-1]).last_hash
-            relative = layout.closed_series(self.series, self._number)
-            self._previous = {"path": relative, **digest_file(closed[-1]).record()}
+        return True

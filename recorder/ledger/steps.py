@@ -2,68 +2,105 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-# What every worker must agree on, bit for bit; the rest of a part is its own.
-SHARED = ("loss", "learning_rate", "grad_norm", "tokens", "order_digest", "gradient_digest", "fingerprint", "skipped")
-TIMES = ("compute_seconds", "exchange_seconds", "update_seconds", "step_seconds")
+from recorder.ledger.records import SHARED, TIMES, Part
 
-Key = tuple[int, int, int]
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """A row of the metrics, and the shared values in which the workers it is made from differ."""
+
+    values: dict[str, Any]
+    differing: list[str]
 
 
 class StepAssembler:
-    """Joins the parts of a step, one a worker, into its row.
+    """Joins the parts of a step of one attempt, one a worker, into its row.
 
     A row is handed out when all workers of the membership have sent their part, or when `flush` is called. A part that
-    comes after its row becomes a row of its own marked `late`: nothing recorded is dropped.
+    comes after its row, or again, becomes a row of its own marked `late`: nothing recorded is dropped.
+
+    `recorded` are rows that an earlier collector of the same spools made: each part in them is passed over once.
     """
 
-    def __init__(self, written: set[tuple[int, int, int, int]] | None = None) -> None:
-        self._pending: dict[Key, dict[int, dict[str, Any]]] = {}
-        self._written_parts = written if written is not None else set()
-        self._rows = {part[:3] for part in self._written_parts}
+    def __init__(self, attempt: int, recorded: Iterable[dict[str, Any]] = ()) -> None:
+        self._attempt = attempt
+        self._pending: dict[Key, dict[int, Part]] = {}
+        self._written: defaultdict[int, _Steps] = defaultdict(_Steps)
+        self._recorded: Counter[tuple[int, int, int]] = Counter()
+        for row in recorded:
+            self._written[row["membership"]].add(row["step"])
+            self._recorded.update((row["membership"], row["step"], rank) for rank in row.get("worker_rank", []))
 
-    def add(self, attempt: int, part: dict[str, Any]) -> dict[str, Any] | None:
-        """Take one worker's part; the step's row when it is complete. A part that was written before is ignored."""
-        key = (attempt, part["membership"], part["step"])
-        if (*key, part["rank"]) in self._written_parts:
-            return None
-        if key in self._rows:
-            return self._row(key, {part["rank"]: part}) | {"late": 1}
+    def add(self, part: Part) -> list[StepRow]:
+        """Take one worker's part; the rows that it completes."""
+        key = (part.membership, part.step)
+        if self._recorded[*key, part.rank]:
+            self._recorded[*key, part.rank] -= 1
+            return []
+        if part.step in self._written[part.membership]:
+            return [self._row(key, {part.rank: part}, late=1)]
         parts = self._pending.setdefault(key, {})
-        parts[part["rank"]] = part
-        return self._row(key, self._pending.pop(key)) if len(parts) == part["workers"] else None
+        if part.rank in parts:
+            return [self._row(key, self._pending.pop(key)), self._row(key, {part.rank: part}, late=1)]
+        parts[part.rank] = part
+        return [self._row(key, self._pending.pop(key))] if len(parts) == part.workers else []
 
-    def flush(self) -> list[dict[str, Any]]:
+    def flush(self) -> list[StepRow]:
         """The rows of all steps that still lack a worker's part, in order."""
-        keys = sorted(self._pending)
-        return [self._row(key, self._pending.pop(key)) for key in keys]
+        return [self._row(key, self._pending.pop(key)) for key in sorted(self._pending)]
 
-    @staticmethod
-    def disagreement(parts: list[dict[str, Any]]) -> list[str]:
-        """The shared values on which workers differ; empty when the step has one truth."""
-        return [name for name in SHARED if len({repr(part.get(name)) for part in parts}) > 1]
-
-    def _row(self, key: Key, parts: dict[int, dict[str, Any]]) -> dict[str, Any]:
-        ranks = sorted(parts)
-        ordered = [parts[rank] for rank in ranks]
-        self._rows.add(key)
-        self._written_parts.update((*key, rank) for rank in ranks)
+    def _row(self, key: Key, parts: dict[int, Part], late: int | None = None) -> StepRow:
+        membership, step = key
+        self._written[membership].add(step)
+        ordered = [parts[rank] for rank in sorted(parts)]
         first = ordered[0]
-        row: dict[str, Any] = {"attempt": key[0], "membership": key[1], "step": key[2], "time": first["time"]}
-        row |= {name: first[name] for name in SHARED if first.get(name) is not None}
-        row["step_seconds"] = max(part["step_seconds"] for part in ordered)
-        row["worker_rank"] = ranks
-        row |= {f"worker_{name}": [part.get(name, 0.0) for part in ordered] for name in TIMES}
+        values: dict[str, Any] = {"step": step, "attempt": self._attempt, "membership": membership, "time": first.time}
+        values |= first.shared | _times(ordered) | {"worker_rank": sorted(parts)}
         for part in reversed(ordered):
-            row |= part.get("logged") or {}
-        if differing := self.disagreement(ordered):
-            row["_differing"] = differing
-        return row
+            values |= part.logged
+        if late:
+            values["late"] = late
+        return StepRow(values, differing(ordered))
 
 
-def written_parts(rows: list[dict[str, Any]]) -> set[tuple[int, int, int, int]]:
-    """(attempt, membership, step, rank) of every part in `rows`, so that a recovered spool adds nothing twice."""
-    return {
-        (row["attempt"], row["membership"], row["step"], rank) for row in rows for rank in row.get("worker_rank", [])
-    }
+def differing(parts: list[Part]) -> list[str]:
+    """The shared values on which workers differ; empty when the step has one truth."""
+    return [name for name in SHARED if len({repr(part.shared.get(name)) for part in parts}) > 1]
+
+
+def _times(parts: list[Part]) -> dict[str, Any]:
+    """Each time that any worker took, with NaN for one that did not, and how long the slowest took for the step."""
+    taken = [name for name in TIMES if any(name in part.times for part in parts)]
+    times: dict[str, Any] = {f"worker_{name}": [part.times.get(name, math.nan) for part in parts] for name in taken}
+    if "step_seconds" in taken:
+        times["step_seconds"] = max(part.times["step_seconds"] for part in parts if "step_seconds" in part.times)
+    return times
+
+
+class _Steps:
+    """A set of steps in constant memory where they come in order, as nearly all do."""
+
+    def __init__(self) -> None:
+        self._run = range(0)
+        self._others: set[int] = set()
+
+    def add(self, step: int) -> None:
+        if step in self:
+            return
+        if not self._run:
+            self._run = range(step, step)
+        self._others.add(step)
+        while (end := self._run.stop) in self._others:
+            self._others.remove(end)
+            self._run = range(self._run.start, end + 1)
+
+    def __contains__(self, step: int) -> bool:
+        return step in self._run or step in self._others

@@ -4,10 +4,15 @@ Descriptors 1 and 2 are pointed at append-only files in the spool folder, so a l
 whoever wrote it and however the process dies. The collector reads the files, gives each line the time at which it saw
 it (within its polling interval) and puts it into the bundle's log. Records of `logging` go to the spool with their
 own time. Nothing is installed at import; `StreamCapture` does it and undoes it.
+
+Python hands over each line of `print` as it ends, whatever stdout was before. What C code holds back in a buffer of its
+own is handed over when the capture ends.
 """
 
 from __future__ import annotations
 
+import ctypes
+import io
 import logging
 import os
 import sys
@@ -56,6 +61,7 @@ class StreamCapture:
         os.dup2(files[1], 2)
         for file in files:
             os.close(file)
+        self._was_line_buffered = _buffer_lines(True)
         if self._handler is not None:
             logging.getLogger().addHandler(self._handler)
 
@@ -74,6 +80,8 @@ class StreamCapture:
     def close(self) -> None:
         """Give stdout and stderr back."""
         _flush()
+        if not self._was_line_buffered:
+            _buffer_lines(False)
         if self._handler is not None:
             logging.getLogger().removeHandler(self._handler)
         os.dup2(self.terminal_out, 1)
@@ -83,6 +91,18 @@ class StreamCapture:
 
 
 def _flush() -> None:
+    """Hand over what Python's and C's own buffers hold back."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not stream.closed:
             stream.flush()
+    ctypes.CDLL(None).fflush(None)
+
+
+def _buffer_lines(lines: bool) -> bool:
+    """Whether `sys.stdout` hands over each line as it ends; from here on it does as told."""
+    stdout = sys.stdout
+    if not isinstance(stdout, io.TextIOWrapper):
+        return lines
+    before = stdout.line_buffering
+    stdout.reconfigure(line_buffering=lines)
+    return before

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from helpers.records import DETERMINISM, NODE, captured_files, config_with
 from recorder.bundle import layout
 from recorder.bundle.files import DigestingHasher, make_read_only
 from recorder.canonical import digest, digest_json, readable_json
@@ -22,7 +23,6 @@ from recorder.checkpoint.record import commit_marker
 from recorder.ledger import events
 from recorder.run import Run
 from recorder.worker import WorkerRecorder
-from helpers.records import PACKAGES, SYSTEM, captured_files, config_with
 
 BEGINNING = 1_790_000_000.0
 
@@ -56,7 +56,8 @@ class RunBuilder:
         self.spools = root.parent / f"{root.name}-spools"
         self.ranks: list[WorkerRecorder] = []
         self.run: Run
-        self._identity = {"name": "demo", "seed": 1, "command": "python train.py", **identity}
+        named = {"name": "demo", "seed": 1, "command": "python train.py", "determinism": DETERMINISM, "parent": None}
+        self._identity = named | identity
 
     def create(self) -> RunBuilder:
         """Begin the run and its first attempt."""
@@ -88,7 +89,7 @@ class RunBuilder:
         for rank, worker in enumerate(self.ranks):
             worker.spool._clock = self.clock
             if rank == 0:
-                worker.event(events.NODE_ENVIRONMENT, node="node-a", environment={"system": SYSTEM, "packages": PACKAGES})
+                worker.event(events.NODE_ENVIRONMENT, node="node-a", environment=NODE)
             worker.event(events.WORKER_JOINED, **self._joined(rank, membership) | fields)
         self.run.drain()
         named = [{"rank": rank, "node": "node-a", "pid": 100 + rank} for rank in range(self.workers)]
@@ -104,6 +105,7 @@ class RunBuilder:
 
     def checkpoint(self, step: int, announce: bool = True) -> RunBuilder:
         """Rank 0 saves a checkpoint, which closes the segments."""
+        self.run.drain()
         path = layout.checkpoint_folder(step)
         saved = write_checkpoint(self.path / path, step)
         if announce:
@@ -131,6 +133,14 @@ class RunBuilder:
     def drain(self) -> RunBuilder:
         """Collect everything that waits in the spools."""
         self.run.drain()
+        return self
+
+    def finish(self, step: int) -> RunBuilder:
+        """Rank 0 evaluates, and all workers end well after `step`."""
+        self.ranks[0].event(events.EVALUATED, step=step, split="validation", loss=1.75, seconds=0.5)
+        for rank, worker in enumerate(self.ranks):
+            ended = {"outcome": "finished", "step": step, "fingerprint": fingerprint(step)}
+            worker.event(events.WORKER_FINISHED, rank=rank, **ended)
         return self
 
     def close(self, outcome: str = "finished") -> Path:
@@ -169,7 +179,7 @@ class RunBuilder:
             "membership": membership,
             "micro_batches": [2 * rank, 2 * rank + 2],
             "device": "cpu",
-            "determinism": "0123456789abcdef",
+            "determinism": DETERMINISM["id"],
             "config_digest": digest_json(self.config),
             "source_digest": digest(self.files.get(layout.SOURCE_ARCHIVE, b"")),
         }
@@ -223,11 +233,7 @@ def finished(root: Path, run_id: str = "demo-1", **options: Any) -> Path:
     builder = RunBuilder(root, run_id, **options).create().join()
     builder.run.writer.keep = 2
     builder.print("hello", "world").steps(1, 5).checkpoint(5).steps(6, 10).checkpoint(10).steps(11, 12).checkpoint(12)
-    builder.ranks[0].event(events.EVALUATED, step=12, split="validation", loss=1.75, seconds=0.5)
-    for rank, worker in enumerate(builder.ranks):
-        ended = {"outcome": "finished", "step": 12, "fingerprint": fingerprint(12)}
-        worker.event(events.WORKER_FINISHED, rank=rank, **ended)
-    return builder.close()
+    return builder.finish(12).close()
 
 
 def failed(root: Path, run_id: str = "demo-1", **options: Any) -> Path:
@@ -252,11 +258,11 @@ def killed_builder(root: Path, run_id: str = "demo-1", **options: Any) -> RunBui
 def resumed(root: Path, run_id: str = "demo-1", **options: Any) -> Path:
     """A sealed bundle of a run that was killed after step 8, resumed from the checkpoint of step 5, and finished."""
     builder = killed_builder(root, run_id, **options).resume().restored(5).join()
-    return builder.steps(6, 10).checkpoint(10).steps(11, 12).close()
+    return builder.steps(6, 10).checkpoint(10).steps(11, 12).finish(12).close()
 
 
 def continued(root: Path, run_id: str = "demo-1", **options: Any) -> Path:
     """A bundle that was sealed twice: interrupted after step 5, resumed and finished."""
     builder = RunBuilder(root, run_id, **options).create().join().steps(1, 5).checkpoint(5)
     builder.close("interrupted")
-    return builder.resume().restored(5).join().steps(6, 12).checkpoint(12).close()
+    return builder.resume().restored(5).join().steps(6, 12).checkpoint(12).finish(12).close()

@@ -58,6 +58,20 @@ SYSTEM: dict[str, Any] = {
     "clock": {"source": "tsc", "time_zone": "UTC", "utc_offset_seconds": 0},
     "environment": {"OMP_NUM_THREADS": "1"},
 }
+DETERMINISM: dict[str, Any] = {
+    "device": "cpu",
+    "device_model": ["Example CPU 6 85 7"],
+    "isa": ["avx2", "fma"],
+    "torch": "2.13.0+cpu",
+    "libraries": {"mkl": "2024.2", "onednn": None},
+    "overrides": {},
+    "threads": 1,
+    "precision": "fp32",
+    "compile": False,
+    "id": "0123456789abcdef",
+    "promised": True,
+}
+NODE = {"system": SYSTEM, "packages": PACKAGES, "determinism": DETERMINISM}
 SOURCE_FILES = (SourceFile(b"model.py", b"HIDDEN = 16\n", False), SourceFile(b"train.py", b"print('train')\n", True))
 
 

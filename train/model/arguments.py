@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Annotated, Any
@@ -69,7 +70,9 @@ def check_model(config: ModelConfig) -> None:
     """
     if config.target in LLAMA_TARGETS:
         _check_llama(config.arguments)
-    elif find_spec(package := config.target.partition(".")[0]) is None:
+        return
+    package = config.target.partition(".")[0]
+    if package not in sys.modules and find_spec(package) is None:
         raise ConfigError(f"model._target_={config.target}: there is no module {package!r} to import it from")
 
 

@@ -83,6 +83,7 @@ def test_a_missing_argument_is_named() -> None:
 
 def test_a_users_model_is_not_imported() -> None:
     check_model(ModelConfig(_target_="json.no_such_function", anything="goes"))
+    check_model(ModelConfig(_target_="__main__.Net"))
 
 
 def test_the_checked_arguments_are_those_of_the_class() -> None:

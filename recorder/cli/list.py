@@ -1,0 +1,62 @@
+"""`recorder list`: the runs in a folder, newest first."""
+
+from __future__ import annotations
+
+import argparse
+
+from recorder.bundle.find import bundles
+from recorder.bundle.glance import Glance, glance
+from recorder.bundle.state import OPEN
+from recorder.cli.console import console, print_json, printable, say
+from recorder.cli.quantities import minute
+
+SUMMARY = "list the runs in a folder"
+DESCRIPTION = "Lists the bundles in a folder, newest first, with how each ended and how far it came."
+EPILOG = "examples: recorder list\n          recorder list --runs /data/runs --json\nexit codes: 0"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command has none of its own."""
+    del parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the list; an empty one is no error."""
+    found = sorted(map(glance, bundles(arguments.runs)), key=lambda seen: (seen.created, seen.run), reverse=True)
+    if arguments.json:
+        print_json([seen.record() for seen in found])
+    elif found:
+        _print(found)
+    else:
+        say(f"there is no run in {printable(str(arguments.runs))}; name another folder with --runs DIR")
+    return 0
+
+
+def _print(found: list[Glance]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run", overflow="fold")
+    table.add_column("created (UTC)", no_wrap=True)
+    table.add_column("how it is")
+    for name in ("attempts", "step", "loss"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for seen in found:
+        table.add_row(
+            printable(seen.run),
+            minute(printable(seen.created)),
+            printable(_standing(seen)),
+            "" if seen.attempts is None else str(seen.attempts),
+            "" if seen.last_step is None else str(seen.last_step),
+            "" if seen.loss is None else f"{seen.loss:.4f}",
+        )
+    console().print(table)
+
+
+def _standing(seen: Glance) -> str:
+    """`finished`, `running`, `open (killed)`; what is damaged is said first."""
+    if seen.problem:
+        return f"damaged: {seen.problem}"
+    if seen.state == OPEN:
+        return f"open ({seen.outcome or 'killed'})"
+    return seen.outcome if seen.outcome is not None and seen.state != "running" else seen.state
