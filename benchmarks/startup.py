@@ -36,18 +36,24 @@ def loop(config):
     with open(config["mark"], "a") as file:
         file.write(f"{time.time()}\\n")
 """
-STOCK = BODY + """
+STOCK = (
+    BODY
+    + """
 import sys
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer
 TorchTrainer(loop, train_loop_config={"mark": sys.argv[1]}, scaling_config=ScalingConfig(num_workers=2)).fit()
 """
-TORCHRUN = BODY + """
+)
+TORCHRUN = (
+    BODY
+    + """
 import sys
 torch.distributed.init_process_group("gloo")
 loop({"mark": sys.argv[1]})
 torch.distributed.destroy_process_group()
 """
+)
 
 
 def ours(folder: Path) -> tuple[float, dict[str, float]]:

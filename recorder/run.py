@@ -71,6 +71,7 @@ class Run:
         self._stop = threading.Event()
         self._polling = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._collector_cpu_seconds = 0.0
         self._failure: RecorderError | None = None
         self._sampler: Sampler | None = None
         self._sample_seconds = 1.0
@@ -195,7 +196,8 @@ class Run:
         """
         self._stop_collecting()
         self.check()
-        self.writer.finish(events.ATTEMPT_ENDED, outcome=outcome, **fields)
+        fields = {"outcome": outcome, "collector_cpu_seconds": self._collector_cpu_seconds, **fields}
+        self.writer.finish(events.ATTEMPT_ENDED, **fields)
         self.writer.close(outcome)
         manifest = build_manifest(
             self.path,
@@ -242,6 +244,7 @@ class Run:
                 if self._sampler is not None and time.monotonic() >= next_sample:
                     next_sample = time.monotonic() + self._sample_seconds
                     self.writer.add_system_row(self._sampler())
+        self._collector_cpu_seconds = time.thread_time()
 
     @contextmanager
     def _noting_failure(self) -> Iterator[None]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,7 @@ class WorkerRecorder:
             "hello", {"pid": os.getpid(), "started": start_ticks(os.getpid()), "host": socket.gethostname()}
         )
         self._identity = f',"membership":{membership:d},"rank":{rank:d},"workers":{workers:d}'
+        self.cpu_seconds = 0.0
         self._logged: dict[str, float] = {}
         self._named: set[str] = set()
 
@@ -80,6 +84,15 @@ class WorkerRecorder:
     def event(self, type: str, /, **fields: Any) -> None:
         """Record an event."""
         self.spool.write("event", {"type": type, "fields": fields})
+
+    @contextmanager
+    def accounted(self) -> Iterator[None]:
+        """Count the CPU seconds of this block in `cpu_seconds`: what recording costs is part of the record."""
+        began = time.thread_time()
+        try:
+            yield
+        finally:
+            self.cpu_seconds += time.thread_time() - began
 
     def activate(self) -> None:
         """Make this the recorder that `log` of this module writes to."""

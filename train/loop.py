@@ -27,16 +27,17 @@ def train_loop(training: Training, recorder: WorkerRecorder, checkpoints: Checkp
         began = time.perf_counter()
         result = training.take_step(recorder.mailbox.stop_requested())
         stopped = result.stop_requested or training.step == steps
-        fingerprint = None
-        if stopped or _due(training.step, config.recorder.fingerprint_every):
-            fingerprint = training.fingerprint()
-        record_step(training, recorder, result, fingerprint, time.perf_counter() - began)
+        with recorder.accounted():
+            needed = stopped or _due(training.step, config.recorder.fingerprint_every)
+            fingerprint = training.fingerprint() if needed else None
+            record_step(training, recorder, result, fingerprint, time.perf_counter() - began)
         result.raise_if_stopped()
 
         if training.step == steps or _due(training.step, config.train.eval_every):
             record_evaluation(training, recorder, data)
         if recorder.rank == 0 and (stopped or _due(training.step, every)):
-            checkpoints.save(training.step, training.files(), training.state())
+            with recorder.accounted():
+                checkpoints.save(training.step, training.files(), training.state())
     checkpoints.wait()
     return "finished" if training.step >= steps else "interrupted"
 

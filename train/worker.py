@@ -95,7 +95,8 @@ def _train(job: Job, recorder: WorkerRecorder, local_rank: int, node: str) -> No
     training = Training(config, data, _exchange(config, job.workers), device)
     if job.restore is not None:
         training.check_fingerprint(training.restore(Path(job.restore)))
-    _join(job, config, recorder, local_rank, node)
+    with recorder.accounted():
+        _join(job, config, recorder, local_rank, node)
     checkpoints = CheckpointWriter(Path(job.bundle), lambda saved: recorder.event(events.CHECKPOINT_SAVED, **saved))
     outcome = train_loop(training, recorder, checkpoints, data)
     recorder.event(
@@ -105,6 +106,7 @@ def _train(job: Job, recorder: WorkerRecorder, local_rank: int, node: str) -> No
         step=training.step,
         fingerprint=training.fingerprint(),
         cpu_seconds=time.process_time(),
+        recording_cpu_seconds=recorder.cpu_seconds,
     )
 
 

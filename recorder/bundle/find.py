@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from recorder.bundle import layout
+from recorder.canonical import parse_utc
 from recorder.errors import RunNotFound
 
 LATEST = "latest"
@@ -53,9 +54,11 @@ def is_bundle(path: Path) -> bool:
 def created(path: Path) -> str:
     """The time in a bundle's run.json, as text that sorts; empty when it cannot be read."""
     try:
-        return str(json.loads((path / layout.RUN).read_bytes())["created"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        text: str = json.loads((path / layout.RUN).read_bytes())["created"]
+        parse_utc(text)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return ""
+    return text
 
 
 def _latest(root: Path) -> Path:

@@ -86,7 +86,14 @@ class CheckpointWriter:
                 sync_folder(final.parent)
             seconds = time.perf_counter() - started
             self._announce(
-                {"step": step, "path": path, "files": records, "blocked_seconds": blocked, "seconds": seconds}
+                {
+                    "step": step,
+                    "path": path,
+                    "files": records,
+                    "blocked_seconds": blocked,
+                    "seconds": seconds,
+                    "cpu_seconds": time.thread_time(),
+                }
             )
         except RecorderError as error:
             self._failure = error

@@ -89,7 +89,9 @@ def test_bits_do_not_depend_on_the_number_of_workers(
     assert done.code == 0, done.err
     other = only_bundle(tmp_path)
     assert bits(other) == bits(undisturbed_bundle)
-    losses = [[event["fields"]["loss"] for event in events_of(path, "evaluated")] for path in (other, undisturbed_bundle)]
+    losses = [
+        [event["fields"]["loss"] for event in events_of(path, "evaluated")] for path in (other, undisturbed_bundle)
+    ]
     assert losses[0] == losses[1]
     name = "checkpoints/step-00000040/model.safetensors"
     assert (other / name).read_bytes() == (undisturbed_bundle / name).read_bytes()

@@ -46,7 +46,9 @@ def write_model(checkout: Path, body: str) -> None:
 
 
 def run_own(checkout: Path, *arguments: str) -> tuple[int, str, Path]:
-    running = TrainProcess(checkout, *ONE_WORKER, "model._target_=own_model.Own", *arguments, script=checkout / "train.py")
+    running = TrainProcess(
+        checkout, *ONE_WORKER, "model._target_=own_model.Own", *arguments, script=checkout / "train.py"
+    )
     done = running.wait()
     return done.code, done.err, only_bundle(checkout)
 

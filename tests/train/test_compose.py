@@ -25,9 +25,7 @@ def composed(*overrides: str) -> Config:
     except ConfigError:
         raise
     except Exception as error:
-        explained = explain(error)
-        assert explained is not None, repr(error)
-        raise explained from None
+        raise (explain(error) or error) from None
     config = validate(values)
     check_model(config.model)
     return config

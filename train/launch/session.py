@@ -99,7 +99,9 @@ class Session:
     def _open(self, streams: StreamCapture) -> None:
         """Capture everything and open the record of the attempt."""
         self._values = self._recorded_values()
+        began = time.thread_time()
         self._captured = capture(self._config, self._values, self._request.root, self._prepared, self._request.hydra)
+        self._capture_cpu_seconds = time.thread_time() - began
         self._determinism = determinism_class(
             self._captured.system,
             torch_facts(),
@@ -152,6 +154,7 @@ class Session:
             config_digest=self._captured.config_digest,
             source_digest=self._captured.source_digest,
             determinism=self._determinism["id"],
+            capture_cpu_seconds=self._capture_cpu_seconds,
         )
         if self._config.recorder.system_every:
             sampler = SystemSampler(self._run.path, self._sampling_failed)
@@ -187,6 +190,7 @@ class Session:
             outcome = self._roster.outcome(handle.losses())
             if outcome is not None:
                 return outcome
+            self._run.settle()
             self._start = self._newest("a worker was lost")
         self._display.say("workers were lost more often than cluster.restarts allows; raise it and resume", "bold red")
         return "failed"
