@@ -94,7 +94,7 @@ class LogWriter:
             os.truncate(self._file, self._file.stat().st_size - len(torn))
         for line in whole:
             self._hasher.update(line)
-            _, _, rest = line.decode(errors="backslashreplace").partition(" ")
+            _, _, rest = line[:-1].decode(errors="backslashreplace").partition(" ")
             stream, _, text = rest.partition(" ")
             if stream == _OWN_STREAM and (number := text.rpartition(" ")[2]).isdecimal():
                 self._membership = int(number)

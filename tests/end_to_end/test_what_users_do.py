@@ -1,4 +1,4 @@
-"""What users bring and do: their own text, model and prints, sweeps, mistakes that show only in training, full disks."""
+"""What users bring and do: their own text, model and prints, sweeps, mistakes that show late, full disks."""
 
 from __future__ import annotations
 

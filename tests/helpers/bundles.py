@@ -168,6 +168,8 @@ class RunBuilder:
             source_digest=digest(self.files.get(layout.SOURCE_ARCHIVE, b"")),
         )
         self.run._stop_collecting()
+        # Measured by the thread that was just stopped; the rest of the record follows from the clock.
+        self.run._collector_cpu_seconds = 0.0
         return self
 
     def _joined(self, rank: int, membership: int) -> dict[str, Any]:

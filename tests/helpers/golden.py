@@ -23,13 +23,13 @@ RUN_ID = "golden-1"
 def make_golden(root: Path) -> Path:
     """The bundle below `root`."""
     builder = RunBuilder(root, RUN_ID).create().join().print("one", "zwei — deux")
-    builder.run.writer.keep = 1
     builder.run.writer.add_system_row({"cpu_percent": 12.5, "memory_used_bytes": 1e9})
     builder.ranks[0].log({"accuracy": math.nan, "norm": math.inf})
     builder.steps(1, 4).checkpoint(4).close("interrupted")
     builder.resume().restored(4).join().steps(5, 6).lose(1)
     builder.restored(4).join(membership=1).steps(5, 8).checkpoint(8).steps(9, 9).kill()
     builder.resume().restored(8).join().print("three")
+    builder.run.writer.keep = 1
     builder.run.writer.add_system_row({"cpu_percent": math.nan, "memory_used_bytes": 2e9})
     builder.ranks[0].event("note", text="événement inconnu", value=-math.inf)
     return builder.steps(9, 12).checkpoint(12).finish(12).close()

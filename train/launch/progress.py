@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import deque
 from typing import Any, TextIO
@@ -10,6 +11,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from recorder.ledger import events
 
@@ -55,8 +57,10 @@ class ProgressDisplay:
             self._progress.stop()
 
     def say(self, text: str, style: str = "") -> None:
-        """Print a line of its own above the live line."""
-        self.console.print(text, style=style)
+        """Print a line of its own above the live line, and into the driver's log."""
+        self.console.print(Text(text, style))
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
     def observe(self, kind: str, content: dict[str, Any]) -> None:
         """Take one row, line or event of the run."""
@@ -122,4 +126,4 @@ class ProgressDisplay:
 
     def _node_differs(self, fields: dict[str, Any]) -> None:
         differing = "; ".join(str(item) for item in fields["differences"][:5])
-        self.say(f"node {fields['node'][:12]} differs from the first one: {escape(differing)}", "bold yellow")
+        self.say(f"node {fields['node'][:12]} differs from the first one: {differing}", "bold yellow")

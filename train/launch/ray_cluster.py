@@ -1,4 +1,5 @@
-"""Ray and Ray Train, touched here and in `bootstrap` only; `tests/train/launch/test_ray_contract.py` pins what we use.
+"""Ray and Ray Train, touched here, in `ray_callbacks` and in `bootstrap` only;
+`tests/train/launch/test_ray_contract.py` pins what we use.
 
 `TorchTrainer` starts the workers and tells when one is lost. Nothing of the record and no checkpoint goes through
 `ray.train.report`, which needs every worker to be there.
@@ -55,6 +56,11 @@ class RayCluster:
         self.gpus = gpus
         self._thread = ThreadPoolExecutor(1, "ray")
         self._ready: Future[None] = self._thread.submit(self._start)
+
+    @staticmethod
+    def load() -> None:
+        """Import what `launch` needs: seconds that can be spent while Ray comes up."""
+        import ray.train.torch  # noqa: F401
 
     def wait_until_ready(self) -> None:
         """Wait for Ray. Raises MachineError when it could not be started or is too small."""
@@ -158,12 +164,18 @@ def cluster_trainer(cluster: RayCluster, job: Job, archive: bytes, code: Path) -
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from train.launch import bootstrap
+    from train.launch import bootstrap, ray_callbacks
 
-    cloudpickle.register_pickle_by_value(bootstrap)
+    class Trainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            callbacks = super()._create_default_callbacks()
+            return ray_callbacks.without_unused(callbacks, own_cluster=config.address == "local")
+
+    for module in (bootstrap, ray_callbacks):
+        cloudpickle.register_pickle_by_value(module)
     config, gpus = cluster.config, cluster.gpus
     resources = {"CPU": config.cpus_per_worker} | ({"GPU": 1} if gpus else {})
-    return TorchTrainer(
+    return Trainer(
         bootstrap.start_worker,
         train_loop_config={
             "archive": ray.put(archive),

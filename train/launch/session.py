@@ -98,6 +98,7 @@ class Session:
 
     def _open(self, streams: StreamCapture) -> None:
         """Capture everything and open the record of the attempt."""
+        RayCluster.load()
         self._values = self._recorded_values()
         began = time.thread_time()
         self._captured = capture(self._config, self._values, self._request.root, self._prepared, self._request.hydra)

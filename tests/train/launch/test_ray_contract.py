@@ -59,3 +59,16 @@ def test_the_bootstrap_travels_by_value_without_this_project() -> None:
         cloudpickle.unregister_pickle_by_value(bootstrap)
     assert b"start_worker" in pickled
     assert b"unpacked" in pickled, "the body itself must travel"
+
+
+def test_callbacks_that_start_unused_processes_are_left_out() -> None:
+    from train.launch.ray_callbacks import NoDatasets, without_unused
+
+    names = [type(callback).__name__ for callback in TorchTrainer(print)._create_default_callbacks()]
+    callbacks = TorchTrainer(print)._create_default_callbacks()
+    left = [type(callback).__name__ for callback in without_unused(callbacks, own_cluster=True)]
+    assert set(names) - set(left) == {"DatasetsCallback", "PlacementGroupCleanerCallback"}
+    assert set(left) - set(names) == {"NoDatasets"}
+    assert NoDatasets().before_init_train_context([1, 2]) == {"dataset_shard_provider": [None, None]}
+    kept = [type(callback).__name__ for callback in without_unused(callbacks, own_cluster=False)]
+    assert "PlacementGroupCleanerCallback" in kept

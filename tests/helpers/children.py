@@ -1,0 +1,132 @@
+"""Processes that tests kill: `Child` runs a function of this module in a Python of its own.
+
+A child tells how far it is by a number in a file that both map into memory, so that a test can kill it at any moment
+without having asked it anything.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+
+
+class Counter:
+    """A number that lives as long as its file, whoever is killed."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            path.write_bytes(bytes(8))
+        with path.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), 8)
+
+    def set(self, value: int) -> None:
+        self._memory[:] = value.to_bytes(8, "little")
+
+    def get(self) -> int:
+        return int.from_bytes(self._memory[:], "little")
+
+    def wait_for(self, value: int, child: Child) -> None:
+        """Return as soon as the number is at least `value`; fails when the child ended before."""
+        while self.get() < value:
+            assert child.process.poll() is None, child.process.communicate()
+
+
+class Child:
+    """A running child; `kill` is SIGKILL."""
+
+    def __init__(self, function: Callable[..., None], *arguments: object, **options: object) -> None:
+        command = [sys.executable, "-m", "helpers.children", function.__name__]
+        path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+        self.process = subprocess.Popen(
+            [*command, *map(str, arguments)],
+            env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            text=True,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options,
+        )
+
+    def line(self) -> str:
+        """The next line that it prints."""
+        assert self.process.stdout is not None
+        text = self.process.stdout.readline()
+        assert text, self.process.communicate()
+        return str(text).rstrip("\n")
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+    def finish(self) -> tuple[str, str]:
+        """Its output once it has ended well."""
+        out, err = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, err
+        return out, err
+
+
+def write_until_killed(path: str, counter: str) -> None:
+    """Write records of all sizes to a spool, and say after each how many writes have returned."""
+    from recorder.ledger.spool import SpoolWriter
+
+    writer, progress, number = SpoolWriter(Path(path)), Counter(Path(counter)), 0
+    while True:
+        number += 1
+        writer.write("event", {"number": number, "loss": math.nan, "fill": "x" * (number * 37 % 9000)})
+        progress.set(number)
+
+
+def captured_output(folder: str) -> None:
+    """Write to stdout and stderr in every way there is, before, while and after they are captured."""
+    import ctypes
+    import logging
+
+    from recorder.ledger.spool import SpoolWriter
+    from recorder.ledger.streams import StreamCapture
+
+    libc = ctypes.CDLL(None)
+    print("print before")
+    libc.puts(b"puts before")
+    print("err before", file=sys.stderr)
+    spool = SpoolWriter(Path(folder) / "rank-0.0.spool")
+    streams = StreamCapture(Path(folder), "rank-0.0", spool)
+    print("print")
+    os.write(1, b"write\n")
+    subprocess.run(["sh", "-c", "echo child; echo child err >&2"], check=True)
+    libc.puts(b"puts")
+    libc.printf(b"printf %d\n", 7)
+    print("err", file=sys.stderr)
+    logging.getLogger("train").warning("careful")
+    handler = logging.StreamHandler()
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().error("to the stream handler")
+    logging.getLogger().removeHandler(handler)
+    os.write(streams.terminal_out, b"to the terminal\n")
+    streams.close()
+    logging.getLogger("train").setLevel(logging.CRITICAL)
+    logging.getLogger("train").warning("not recorded")
+    print("print after")
+    libc.puts(b"puts after")
+    print("err after", file=sys.stderr)
+
+
+def killed_while_printing(folder: str) -> None:
+    """Print without flushing, and die."""
+    from recorder.ledger.streams import StreamCapture
+
+    StreamCapture(Path(folder), "rank-0.0")
+    print("first")
+    print("second\nunfinished", end="")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])
