@@ -1,6 +1,6 @@
 """Verifying a bundle against what BLAKE3 alone needs for the same bytes, and the start-up of a digest-only check.
 
-    python benchmarks/verify.py [gigabytes]
+python benchmarks/verify.py [gigabytes]
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ CHECKPOINT_BYTES = 500 << 20
 def make_bundle(root: Path, checkpoints: int) -> Path:
     """A sealed bundle: checkpoints of 500 MB and 500 recorded steps before each."""
     config = b"train:\n  reduction: tree\n"
-    run = Run.create(root, run_id=f"bench-{checkpoints}", files={layout.RESOLVED_CONFIG: config}, spools=root / "spools")
+    run = Run.create(
+        root, run_id=f"bench-{checkpoints}", files={layout.RESOLVED_CONFIG: config}, spools=root / "spools"
+    )
     run.begin_attempt(config=layout.RESOLVED_CONFIG)
     worker = run.worker()
     writer = CheckpointWriter(run.path, lambda saved: worker.event("checkpoint.saved", **saved))
@@ -71,7 +73,8 @@ def main(gigabytes: float) -> None:
         print(f"recorder verify {verified:5.2f} s  {verified / hashed:.2f} of BLAKE3 alone (aim: at most 1.3)")
         small = make_bundle(Path(name), 0)
         command = [sys.executable, "-m", "recorder.cli.main", "verify", str(small), "--digests"]
-        start = statistics.median(seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(9))
+        starts = [seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(9)]
+        start = statistics.median(starts)
         print(f"recorder verify --digests, small bundle: {start:.2f} s from command to end (aim: under 0.3)")
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from recorder.bundle import layout
 from recorder.bundle.find import find_run
+from recorder.checkpoint.record import damage, read_commit_marker
 from recorder.errors import ConfigError, UsageError
 from recorder.ledger import events
 from recorder.ledger.ledger import read_events
@@ -77,9 +78,12 @@ def _fork(composed: dict[str, Any], overrides: list[str]) -> Origin:
         raise ConfigError(f"run.fork={composed['run']['fork']} is not RUN@STEP, for example run.fork=latest@100")
     path = find_run(reference, Path(composed["run"]["dir"]))
     step = int(step_text)
-    if not (path / layout.checkpoint_folder(step)).is_dir():
+    saved = read_commit_marker(path / layout.checkpoint_folder(step))
+    if saved is None:
         present = ", ".join(str(checkpoint) for checkpoint in checkpoint_steps(path)) or "none"
         raise UsageError(f"run {path.name} has no checkpoint of step {step}; it has: {present}")
+    if wrong := damage(path / layout.checkpoint_folder(step), saved["files"]):
+        raise UsageError(f"the checkpoint of step {step} of run {path.name} is damaged: {wrong}; fork another one")
     values = _recorded_values(path)
     values["run"] |= {"id": None, "fork": f"{path.name}@{step}"}
     for override in overrides:

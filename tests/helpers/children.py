@@ -93,17 +93,17 @@ def captured_output(folder: str) -> None:
     from recorder.ledger.streams import StreamCapture
 
     libc = ctypes.CDLL(None)
-    print("print before")
+    sys.stdout.write("print before\n")
     libc.puts(b"puts before")
-    print("err before", file=sys.stderr)
+    sys.stderr.write("err before\n")
     spool = SpoolWriter(Path(folder) / "rank-0.0.spool")
     streams = StreamCapture(Path(folder), "rank-0.0", spool)
-    print("print")
+    sys.stdout.write("print\n")
     os.write(1, b"write\n")
     subprocess.run(["sh", "-c", "echo child; echo child err >&2"], check=True)
     libc.puts(b"puts")
     libc.printf(b"printf %d\n", 7)
-    print("err", file=sys.stderr)
+    sys.stderr.write("err\n")
     logging.getLogger("train").warning("careful")
     handler = logging.StreamHandler()
     logging.getLogger().addHandler(handler)
@@ -113,9 +113,9 @@ def captured_output(folder: str) -> None:
     streams.close()
     logging.getLogger("train").setLevel(logging.CRITICAL)
     logging.getLogger("train").warning("not recorded")
-    print("print after")
+    sys.stdout.write("print after\n")
     libc.puts(b"puts after")
-    print("err after", file=sys.stderr)
+    sys.stderr.write("err after\n")
 
 
 def killed_while_printing(folder: str) -> None:
@@ -123,9 +123,25 @@ def killed_while_printing(folder: str) -> None:
     from recorder.ledger.streams import StreamCapture
 
     StreamCapture(Path(folder), "rank-0.0")
-    print("first")
-    print("second\nunfinished", end="")
+    sys.stdout.write("first\n")
+    sys.stdout.write("second\nunfinished")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lock_holder(root: str, run_id: str) -> None:
+    """Take the lock of a run, say so, and hold it."""
+    from recorder.lock import RunLock
+
+    lock = RunLock(Path(root), run_id)
+    say("locked")
+    signal.pause()
+    lock.release()
+
+
+def say(text: object) -> None:
+    """Print for the test, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

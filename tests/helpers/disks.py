@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+
+from recorder.errors import RecordingError
 
 
 @contextmanager
@@ -31,3 +34,16 @@ def fill(disk: Path) -> Path:
         while True:
             file.write(bytes(4096))
     return filler
+
+
+def write_until_full(write: Callable[[int], object]) -> int:
+    """Call `write` with 0, 1, 2, … until it fails as it should on a full disk; how many calls went well."""
+    for number in itertools.count():
+        try:
+            write(number)
+        except RecordingError as error:
+            reason = str(error)
+            break
+    assert reason.startswith("cannot write ")
+    assert reason.endswith(": the disk is full; free some space")
+    return number

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
-from helpers.bundles import ticking_clock
 
+from helpers.bundles import ticking_clock
 from recorder.bundle import layout
 from recorder.canonical import canonical_json
 from recorder.ledger.parquet import read_segment

@@ -11,6 +11,9 @@ from helpers.commands import REPOSITORY
 from hydra import compose, initialize_config_dir
 
 from recorder.bundle import layout
+from recorder.bundle.files import digest_file
+from recorder.canonical import readable_json
+from recorder.checkpoint.record import commit_marker
 from recorder.errors import ConfigError, RunNotFound, UsageError
 from recorder.run import Run
 from train.compose import plain
@@ -32,7 +35,9 @@ def recorded(tmp_path: Path) -> Path:
     run.close("finished")
     folder = run.path / layout.checkpoint_folder(100)
     folder.mkdir(parents=True)
-    (folder / layout.CHECKPOINT_STATE).write_text("{}")
+    (folder / "a.bin").write_bytes(b"state")
+    marker = commit_marker(100, {}, {"a.bin": digest_file(folder / "a.bin").record()})
+    (folder / layout.CHECKPOINT_STATE).write_bytes(readable_json(marker))
     return run.path
 
 
@@ -54,7 +59,9 @@ def test_a_resume_takes_the_recorded_config_and_what_changes_no_bits(recorded: P
     assert values["train"]["steps"] == 900
 
 
-@pytest.mark.parametrize("override", ["optim.lr=0.5", "seed=1", "data=text", "model.hidden_size=64", "train.micro_batches=16"])
+@pytest.mark.parametrize(
+    "override", ["optim.lr=0.5", "seed=1", "data=text", "model.hidden_size=64", "train.micro_batches=16"]
+)
 def test_a_resume_that_would_change_bits_names_the_fork_command(recorded: Path, override: str) -> None:
     extra = ["data.files=[a.txt]"] if override == "data=text" else []
     with pytest.raises(UsageError, match="run.fork=first@100") as caught:
@@ -72,7 +79,18 @@ def test_a_fork_takes_the_recorded_config_and_every_change(recorded: Path) -> No
     origin = resolve(recorded, "run.fork=first@100", "optim.lr=0.5", "run.name=child")
     assert (origin.fork, origin.fork_step) == (recorded, 100)
     values = origin.values
-    assert (values["seed"], values["optim"]["lr"], values["run"]["name"], values["run"]["id"]) == (5, 0.5, "child", None)
+    assert (values["seed"], values["optim"]["lr"], values["run"]["name"], values["run"]["id"]) == (
+        5,
+        0.5,
+        "child",
+        None,
+    )
+
+
+def test_a_fork_from_a_damaged_checkpoint_is_refused(recorded: Path) -> None:
+    (recorded / layout.checkpoint_folder(100) / "a.bin").write_bytes(b"stale")
+    with pytest.raises(UsageError, match="a.bin does not match its digest"):
+        resolve(recorded, "run.fork=first@100")
 
 
 def test_a_fork_can_exchange_a_whole_group(recorded: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import secrets
+import shutil
 import time
 import traceback
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ class Session:
                     return self._attempt(cluster, signals)
             finally:
                 cluster.shutdown()
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _open(self, streams: StreamCapture) -> None:
         """Capture everything and open the record of the attempt."""
@@ -191,7 +193,6 @@ class Session:
             outcome = self._roster.outcome(handle.losses())
             if outcome is not None:
                 return outcome
-            self._run.settle()
             self._start = self._newest("a worker was lost")
         self._display.say("workers were lost more often than cluster.restarts allows; raise it and resume", "bold red")
         return "failed"

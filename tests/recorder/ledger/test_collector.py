@@ -191,7 +191,7 @@ def test_lines_of_processes_that_shared_a_rank_are_counted_apart(tmp_path: Path)
 def write_everything(folder: Path, rng: random.Random) -> Callable[[], None]:
     """Two workers of two memberships, with all they can leave; each call writes the next of it."""
     workers = [WorkerRecorder(folder, f"rank-{rank}", m, rank, 2) for m in range(2) for rank in range(2)]
-    numbers = {worker: 0 for worker in workers}
+    numbers = dict.fromkeys(workers, 0)
 
     def write() -> None:
         worker = rng.choice(workers)

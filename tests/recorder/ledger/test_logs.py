@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -150,4 +149,4 @@ def test_a_log_survives_what_is_no_line_of_ours(tmp_path: Path) -> None:
     log = new_log(tmp_path)
     log.append(0, OUT, "on")
     assert log.lines(OUT) == 1
-    assert log.close().size == os.path.getsize(tmp_path / PATH)
+    assert log.close().size == (tmp_path / PATH).stat().st_size

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -80,7 +81,5 @@ def test_nothing_but_a_value_error_ever_comes_out(kind: str, data: st.DataObject
     record = step_record() | {"pid": 1, "started": 1, "host": "", "type": "t", "fields": {}} | {"k": kind}
     for name in data.draw(st.sets(st.sampled_from(sorted(record)), max_size=3)):
         record[name] = data.draw(JSON)
-    try:
+    with suppress(ValueError):
         read_record(record)
-    except ValueError as error:
-        assert "no record of a spool" in str(error)

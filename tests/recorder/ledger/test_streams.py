@@ -39,6 +39,6 @@ def test_a_printed_line_is_safe_although_stdout_was_a_pipe(tmp_path: Path) -> No
 def test_a_folder_that_cannot_be_written_is_one_clear_line_and_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     before = os.fstat(1)
-    with pytest.raises(RecordingError, match="cannot write .*file"):
+    with pytest.raises(RecordingError, match=r"cannot write .*file"):
         StreamCapture(tmp_path / "file", "rank-0.0")
     assert os.path.samestat(os.fstat(1), before)
