@@ -20,11 +20,11 @@ def read_rows(bundle: Path, series: str) -> Iterator[dict[str, Any]]:
 
 
 def newest_rows(bundle: Path, series: str) -> list[dict[str, Any]]:
-    """The rows of the newest segment that has any. Raises BundleError when it is damaged."""
-    for path in reversed(layout.segments(bundle, series)):
-        if rows := list(_segment_rows(path, series)):
-            return rows
-    return []
+    """The rows of the two newest segments. Raises BundleError when one is damaged.
+
+    The newest may hold nothing but what was left over of steps that a lost worker had not finished.
+    """
+    return [row for path in layout.segments(bundle, series)[-2:] for row in _segment_rows(path, series)]
 
 
 def _segment_rows(path: Path, series: str) -> Iterator[dict[str, Any]]:

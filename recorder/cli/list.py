@@ -6,7 +6,7 @@ import argparse
 
 from recorder.bundle.find import bundles
 from recorder.bundle.glance import Glance, glance
-from recorder.bundle.state import OPEN
+from recorder.bundle.state import OPEN, RUNNING
 from recorder.cli.console import console, print_json, printable, say
 from recorder.cli.quantities import minute
 
@@ -36,17 +36,16 @@ def _print(found: list[Glance]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", overflow="fold")
+    table.add_column("run", no_wrap=True, overflow="fold")
     table.add_column("created (UTC)", no_wrap=True)
     table.add_column("how it is")
-    for name in ("attempts", "step", "loss"):
+    for name in ("step", "loss"):
         table.add_column(name, justify="right", no_wrap=True)
     for seen in found:
         table.add_row(
             printable(seen.run),
             minute(printable(seen.created)),
             printable(_standing(seen)),
-            "" if seen.attempts is None else str(seen.attempts),
             "" if seen.last_step is None else str(seen.last_step),
             "" if seen.loss is None else f"{seen.loss:.4f}",
         )
@@ -54,9 +53,12 @@ def _print(found: list[Glance]) -> None:
 
 
 def _standing(seen: Glance) -> str:
-    """`finished`, `running`, `open (killed)`; what is damaged is said first."""
+    """`finished`, `running`, `open (killed)`, `finished, attempt 2`; what is damaged is said first."""
     if seen.problem:
         return f"damaged: {seen.problem}"
+    text = seen.outcome or seen.state
     if seen.state == OPEN:
-        return f"open ({seen.outcome or 'killed'})"
-    return seen.outcome if seen.outcome is not None and seen.state != "running" else seen.state
+        text = f"open ({seen.outcome or 'killed'})"
+    elif seen.state == RUNNING:
+        text = seen.state
+    return f"{text}, attempt {seen.attempts}" if seen.attempts is not None and seen.attempts > 1 else text

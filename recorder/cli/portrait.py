@@ -16,6 +16,8 @@ from recorder.cli.quantities import between, count, minute, size, sparkline
 Facts = dict[str, Any]
 
 _CURVE_WIDTH = 48
+# Two lines of a narrow terminal; --json has all of it.
+_LONGEST = 132
 _TRAIN_KEYS = ("steps", "micro_batches", "micro_batch_size", "precision", "reduction", "compile")
 _OPTIM_KEYS = ("lr", "schedule", "weight_decay")
 
@@ -134,7 +136,7 @@ def _when(facts: Facts) -> str:
 
 
 def _command(command: Any) -> str:
-    return " ".join(map(str, command)) if isinstance(command, list) else str(command or "not recorded")
+    return _cut(" ".join(map(str, command)) if isinstance(command, list) else str(command or "not recorded"))
 
 
 def _config(config: Facts) -> str:
@@ -149,7 +151,7 @@ def _config(config: Facts) -> str:
 def _model(config: Facts) -> str:
     model = _section(config, "model")
     arguments = ", ".join(f"{key}={value}" for key, value in model.items() if key != "_target_")
-    return f"{model.get('_target_', 'not recorded')}({arguments})"
+    return _cut(f"{model.get('_target_', 'not recorded')}({arguments})")
 
 
 def _data(data: Facts) -> str:
@@ -231,6 +233,10 @@ def _next(facts: Facts) -> str:
     if facts["state"] == OPEN or facts["outcome"] == "interrupted":
         commands.insert(0, f"python train.py run.resume={run}")
     return "\n".join(commands)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _section(mapping: Facts, name: str) -> Facts:

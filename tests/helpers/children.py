@@ -128,6 +128,41 @@ def killed_while_printing(folder: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def worker_until_killed(folder: str, origin: str, counter: str, rank: str = "0", workers: str = "1") -> None:
+    """Record steps with all that goes with them, and say after each how many there are."""
+    from recorder.worker import WorkerRecorder
+
+    worker = WorkerRecorder(Path(folder), origin, rank=int(rank), workers=int(workers))
+    progress, step = Counter(Path(counter)), 0
+    printed = os.open(Path(folder) / f"{origin}.0.out", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    while True:
+        step += 1
+        worker.log({"accuracy": 1 / step})
+        os.write(printed, b"line %d\n" % step)
+        worker.event("note", origin=origin, number=step)
+        worker.spool.write("log", {"level": "INFO", "logger": origin, "text": str(step)})
+        worker.step(step, loss=1 / step, step_seconds=0.5)
+        progress.set(step)
+
+
+def driver_until_killed(folder: str) -> None:
+    """Create or resume the run `demo`, say where its workers write, collect without a pause and close segments."""
+    import recorder.run as run_module
+    from recorder.bundle import layout
+
+    run_module._POLL_SECONDS = 0.0005
+    if (Path(folder) / "runs" / "demo" / layout.RUN).exists():
+        run = run_module.Run.resume(Path(folder) / "runs" / "demo", spools=Path(folder) / "spools")
+    else:
+        run = run_module.Run.create(Path(folder) / "runs", run_id="demo", spools=Path(folder) / "spools", name="demo")
+    run.begin_attempt()
+    say(run.spool_folder)
+    while True:
+        run.check()
+        run.event("driver.note")
+        run.writer.close_segments()
+
+
 def lock_holder(root: str, run_id: str) -> None:
     """Take the lock of a run, say so, and hold it."""
     from recorder.lock import RunLock

@@ -17,8 +17,8 @@ from recorder.run import Run
 
 def new_run(folder: Path, run_id: str = "demo", **options: Any) -> Run:
     """A run in `folder` whose first attempt has begun."""
-    options = {"clock": ticking_clock(), "name": "demo", "seed": 1, "command": "test"} | options
-    run = Run.create(folder / "runs", run_id=run_id, spools=folder / "spools", **options)
+    defaults = {"spools": folder / "spools", "clock": ticking_clock(), "name": "demo", "seed": 1, "command": "test"}
+    run = Run.create(folder / "runs", run_id=run_id, **defaults | options)
     run.begin_attempt()
     return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -36,18 +37,22 @@ class DataOrder:
             raise ValueError(
                 f"step {step}, micro-batch {micro_batch}: there are {self.micro_batches} in a step, from 0"
             )
-        first = (step * self.micro_batches + micro_batch) * self.micro_batch_size
-        return self._samples(first, self.micro_batch_size)
+        first = micro_batch * self.micro_batch_size
+        return _of_step(self, step)[first : first + self.micro_batch_size]
 
     def digest(self, step: int) -> str:
         """What the step reads, in 32 hexadecimal digits: BLAKE3 of its sequence numbers, in order, as `<i8`."""
-        size = self.micro_batches * self.micro_batch_size
-        return blake3(self._samples(step * size, size).astype("<i8").tobytes()).digest(length=16).hex()
+        return blake3(_of_step(self, step).astype("<i8").tobytes()).digest(length=16).hex()
 
-    def _samples(self, first: int, count: int) -> npt.NDArray[np.int64]:
-        epochs, places = np.divmod(np.arange(first, first + count, dtype=np.int64), self.sequences)
-        result = np.empty_like(places)
-        for epoch in np.unique(epochs).tolist():
-            of_epoch = epochs == epoch
-            result[of_epoch] = permuted(places[of_epoch], self.sequences, self.seed, epoch)
-        return result
+
+@lru_cache(2)
+def _of_step(order: DataOrder, step: int) -> npt.NDArray[np.int64]:
+    """All sequence numbers of a step, read-only; its micro-batches and its digest ask for them one after another."""
+    count = order.micro_batches * order.micro_batch_size
+    epochs, places = np.divmod(np.arange(step * count, (step + 1) * count, dtype=np.int64), order.sequences)
+    result = np.empty_like(places)
+    for epoch in np.unique(epochs).tolist():
+        of_epoch = epochs == epoch
+        result[of_epoch] = permuted(places[of_epoch], order.sequences, order.seed, epoch)
+    result.flags.writeable = False
+    return result

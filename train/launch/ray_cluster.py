@@ -168,7 +168,7 @@ def cluster_trainer(cluster: RayCluster, job: Job, archive: bytes, code: Path) -
 
     class Trainer(TorchTrainer):
         def _create_default_callbacks(self) -> list[Any]:
-            callbacks = super()._create_default_callbacks()
+            callbacks = super()._create_default_callbacks()  # type: ignore[misc]
             return ray_callbacks.without_unused(callbacks, own_cluster=config.address == "local")
 
     for module in (bootstrap, ray_callbacks):

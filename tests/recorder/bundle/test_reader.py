@@ -112,6 +112,14 @@ def test_a_glance_agrees_with_the_reader(made: dict[str, Path]) -> None:
         assert seen.problem is None
 
 
+def test_a_glance_is_not_misled_by_what_a_lost_worker_left(tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path / "runs").create().join().steps(1, 2)
+    builder.ranks[0].step(3, loss=9.0, step_seconds=0.1)
+    path = builder.drain().lose(1).join(membership=1).steps(3, 6).checkpoint(6).close()
+    assert [row["step"] for row in Bundle(path).rows()][-1] == 3
+    assert (glance(path).last_step, glance(path).loss) == (6, bundles.step_values(6)["loss"])
+
+
 def test_a_glance_at_something_damaged_says_so(copy_of: Copy) -> None:
     path = copy_of("finished")
     overwrite(path / layout.MANIFEST, b"{}\n")
