@@ -43,6 +43,9 @@ def main() -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         run()
+    except BrokenPipeError:
+        # Whoever read the output has enough of it; nothing more is to be flushed into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         explained = explain(error)
         if explained is None:

@@ -6,6 +6,7 @@ without having asked it anything.
 
 from __future__ import annotations
 
+import atexit
 import math
 import mmap
 import os
@@ -51,6 +52,8 @@ class Child:
             text=True,
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options,
         )
+        # Also after a test that failed before it came to that.
+        atexit.register(self.process.kill)
 
     def line(self) -> str:
         """The next line that it prints."""
@@ -129,20 +132,20 @@ def killed_while_printing(folder: str) -> None:
 
 
 def worker_until_killed(folder: str, origin: str, counter: str, rank: str = "0", workers: str = "1") -> None:
-    """Record steps with all that goes with them, and say after each how many there are."""
+    """Record steps with all that goes with them, say after each how many there are, and wait after a thousand."""
     from recorder.worker import WorkerRecorder
 
     worker = WorkerRecorder(Path(folder), origin, rank=int(rank), workers=int(workers))
-    progress, step = Counter(Path(counter)), 0
+    progress = Counter(Path(counter))
     printed = os.open(Path(folder) / f"{origin}.0.out", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    while True:
-        step += 1
+    for step in range(1, 1001):
         worker.log({"accuracy": 1 / step})
         os.write(printed, b"line %d\n" % step)
         worker.event("note", origin=origin, number=step)
         worker.spool.write("log", {"level": "INFO", "logger": origin, "text": str(step)})
         worker.step(step, loss=1 / step, step_seconds=0.5)
         progress.set(step)
+    signal.pause()
 
 
 def driver_until_killed(folder: str) -> None:

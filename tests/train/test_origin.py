@@ -71,7 +71,7 @@ def test_a_resume_that_would_change_bits_names_the_fork_command(recorded: Path, 
 
 
 def test_a_resume_cannot_shorten_the_run(recorded: Path) -> None:
-    with pytest.raises(UsageError, match="train.steps=5 is less than the 300"):
+    with pytest.raises(UsageError, match="train.steps=5 is less than the 250"):
         resolve(recorded, "run.resume=first", "train.steps=5")
 
 

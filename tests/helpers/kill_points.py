@@ -1,0 +1,60 @@
+"""Ends this process by SIGKILL at its n-th change of the file system, so that a test can try every one of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+_CHANGES = ("write", "fsync", "rename", "replace", "unlink", "rmdir", "mkdir", "chmod", "truncate", "ftruncate", "open")
+
+
+def run_until_killed(body: Callable[[], None], at: int | None) -> int | None:
+    """Run `body` in a fork that kills itself just before its change number `at`, and in every second write half way.
+
+    The number of changes when it came to its end, None when it was killed. Fails when `body` raised.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _run(body, at, writing)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return None
+    assert os.WEXITSTATUS(status) == 0, said
+    return int(said)
+
+
+def _run(body: Callable[[], None], at: int | None, pipe: int) -> None:
+    import traceback
+
+    count = 0
+    write = os.write
+
+    def watched(name: str, change: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            if name != "open" or arguments[1] & os.O_CREAT:
+                count += 1
+                if count == at:
+                    if name == "write" and count % 2:
+                        write(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return change(*arguments, **options)
+
+        return call
+
+    for name in _CHANGES:
+        setattr(os, name, watched(name, getattr(os, name)))
+    try:
+        body()
+    except BaseException:
+        write(pipe, traceback.format_exc().encode())
+        os._exit(1)
+    write(pipe, str(count).encode())
+    os._exit(0)
