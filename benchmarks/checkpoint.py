@@ -1,6 +1,6 @@
 """How long a checkpoint of 500 MB blocks training, against copying the same state in memory.
 
-    python benchmarks/checkpoint.py [rounds]
+python benchmarks/checkpoint.py [rounds]
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python benchmarks/recording.py [rounds]
 
-Arms are interleaved in one process. The plain line has ten numbers, the step and the time; ours has the same ten, logged
-as a user does, and in the last arm everything that the training loop puts into a row.
+Arms are interleaved in one process. The plain line has ten numbers, the step and the time. Ours has the same ten,
+logged as a user does, and in the last arm everything that the training loop puts into a row.
 """
 
 from __future__ import annotations

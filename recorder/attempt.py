@@ -187,7 +187,7 @@ class AttemptWriter:
 
     def _close_log(self, log: LogWriter) -> None:
         digests = log.close()
-        if self._known.get(log.path) != digests:
+        if digests is not None and self._known.get(log.path) != digests:
             self._known[log.path] = digests
             self.ledger.append(events.LOG_CLOSED, {"path": log.path, **digests.record()})
 

@@ -6,8 +6,10 @@ import json
 import platform
 import re
 import sys
+import sysconfig
 from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
+from pathlib import Path
 from typing import Any
 
 from recorder.capture.urls import without_credentials
@@ -25,11 +27,12 @@ def capture_packages() -> dict[str, Any]:
 
     `origin` is null for a package from an index, else what PEP 610 says of it, with URLs without credentials. Of two
     distributions with one name the first on `sys.path` counts, as for an import; but one that an installer put there
-    goes before one that none did, which is what building leaves in a source tree.
+    goes before one that none did, which is what building leaves in a source tree. What a package brings along inside
+    itself and puts on `sys.path` as it is imported (setuptools, Ray) was not installed and does not count.
     """
     found: dict[str, dict[str, Any]] = {}
     unreadable = 0
-    for distribution in distributions():
+    for distribution in distributions(path=_search_path()):
         package = _package(distribution)
         if package is None:
             unreadable += 1
@@ -40,6 +43,12 @@ def capture_packages() -> dict[str, Any]:
         "packages": [found[name] for name in sorted(found)],
         "unreadable": unreadable,
     }
+
+
+def _search_path() -> list[str]:
+    """`sys.path` without folders inside a package of a site folder."""
+    sites = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
+    return [entry for entry in sys.path if not sites.intersection(Path(entry).resolve().parents)]
 
 
 def requirements_text(packages: dict[str, Any]) -> str:

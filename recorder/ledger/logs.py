@@ -65,15 +65,16 @@ class LogWriter:
         self._announced = digests.size
         return digests
 
-    def close(self) -> FileDigest:
-        """Make the file durable and read-only and return its digest."""
+    def close(self) -> FileDigest | None:
+        """Make the file durable and read-only and return its digest; None when no line ever came."""
         if self._handle is not None:
             with recording_errors(self._file):
                 os.fsync(self._handle)
                 os.close(self._handle)
             self._handle = None
-        if self._file.exists():
-            make_read_only(self._file)
+        if not self._file.exists():
+            return None
+        make_read_only(self._file)
         return self._hasher.digest()
 
     def _write(self, line: str) -> None:

@@ -49,7 +49,6 @@ def test_every_type_of_event_but_the_free_ones_is_described() -> None:
         events.EXCEPTION,
         events.EXCHANGE_FAILED,
         events.SIGNAL,
-        events.SPOOL_LATE,
     }
 
 

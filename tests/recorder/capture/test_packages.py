@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -167,3 +168,14 @@ def test_every_version_that_packaging_knows_is_asked_for(number, suffix):
 @pytest.mark.parametrize("name", ["A.b_C--d", "a-b-c-d"])
 def test_canonical_name(name):
     assert canonical_name(name) == "a-b-c-d"
+
+
+def test_what_a_package_brings_along_inside_itself_was_not_installed(monkeypatch):
+    import setuptools
+
+    vendored = str(Path(setuptools.__file__).parent / "_vendor")
+    without = [entry for entry in sys.path if entry != vendored]
+    monkeypatch.setattr(sys, "path", without)
+    before = capture_packages()
+    monkeypatch.setattr(sys, "path", [*without, vendored])
+    assert capture_packages() == before
