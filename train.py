@@ -35,7 +35,10 @@ def run(cfg: DictConfig) -> None:
     except RecorderError as error:
         _exit_codes.append(_report(error))
     if _exit_codes[-1] > 128:
-        raise SystemExit(_exit_codes[-1])
+        # A signal ends a sweep too. Ray's threads may be inside a call that it cut short, and would abort a usual exit.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_exit_codes[-1])
 
 
 def main() -> int:

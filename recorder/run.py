@@ -174,7 +174,7 @@ class Run:
         self.check()
 
     def settle(self) -> None:
-        """Kill workers of this attempt that still live, collect what they left, and settle their checkpoints.
+        """Kill workers of this attempt that still live, collect all they left, and settle their checkpoints.
 
         A checkpoint that was committed is recorded, one that was cut off is removed. Call it before going on from a
         checkpoint.
@@ -182,6 +182,9 @@ class Run:
         for process in fence(self.spool_folder):
             self.event(events.ATTEMPT_FENCED, **process)
         self.drain()
+        with self._noting_failure(), self._polling:
+            self.writer.collector.flush()
+        self.check()
         self.writer.settle_checkpoints()
 
     def check(self) -> None:

@@ -104,6 +104,10 @@ class Collector:
             offset = reader.offset
             if torn := reader.take_torn():
                 self._report_damage(name, offset, torn)
+        self.flush()
+
+    def flush(self) -> None:
+        """Carry over the steps that lack a worker's part, when that worker will not send it any more."""
         for row in self._assembler.flush():
             self._destination.add_row(row.values, row.differing)
 

@@ -114,6 +114,7 @@ def test_a_killed_worker_costs_a_relaunch_and_no_bits(tmp_path: Path, straight: 
     assert [(event["fields"]["rank"], event["fields"]["pid"]) for event in lost] == [(1, victim)]
     assert lost[0]["fields"]["cause"] == "unknown"
     redone = events_of(bundle, "step.redone")[0]["fields"]
+    assert redone["last"] == max(row["step"] for row in read_rows(bundle, layout.METRICS) if row["membership"] == 0)
     assert events_of(bundle, "checkpoint.restored")[0]["fields"]["step"] == redone["first"] - 1
     assert [event["fields"]["membership"] for event in events_of(bundle, "membership.changed")] == [0, 1]
     assert_equals(bundle, straight)

@@ -13,6 +13,7 @@ from recorder.bundle.files import digest_file
 from recorder.bundle.manifest import bundle_files, manifest_root
 from recorder.canonical import readable_json
 from recorder.ledger.chain import chained_line
+from recorder.ledger.parquet import read_segment, write_segment
 
 
 def overwrite(path: Path, data: bytes) -> None:
@@ -80,6 +81,22 @@ def rechain_ledger(bundle: Path, change: Callable[[dict[str, Any]], Any]) -> Non
             lines.append(rewritten)
         overwrite(path, b"".join(lines))
         before = path
+
+
+def rechain_segment(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change rows of a closed segment and give them a chain that is consistent in itself."""
+    segment = read_segment(path)
+    last, line = chained_line(segment.prev, {"header": segment.header})
+    lines = [line]
+    for row in segment.rows():
+        change(row)
+        last, line = chained_line(last, row)
+        lines.append(line)
+    source = path.with_suffix(".changed")
+    source.write_bytes(b"".join(lines))
+    path.unlink()
+    write_segment(source, path)
+    source.unlink()
 
 
 def _line(event: dict[str, Any], rehash: bool) -> bytes:

@@ -25,6 +25,7 @@ class Roster:
         self._finished: dict[int, dict[str, Any]] = {}
         self._nodes: dict[str, bool] = {}
         self._start_step = 0
+        self._exchange_failed = False
         self._last_step = 0
         self.exceptions: list[dict[str, Any]] = []
         self.signals = 0
@@ -43,6 +44,7 @@ class Roster:
             self._run.event(events.STEP_REDONE, first=start_step + 1, last=self._last_step, membership=membership)
         self._membership, self._start_step, self._last_step = membership, start_step, start_step
         self._joined, self._finished = {}, {}
+        self._exchange_failed = False
 
     def observe(self, kind: str, content: dict[str, Any]) -> None:
         """Take one row or event of the run."""
@@ -58,6 +60,8 @@ class Roster:
             self._compare_node(content)
         elif kind == events.WORKER_FINISHED:
             self._finished[content["rank"]] = content
+        elif kind == events.EXCHANGE_FAILED:
+            self._exchange_failed = True
         elif kind == events.EXCEPTION:
             self.exceptions.append(content)
         elif kind == events.EVALUATED:
@@ -73,7 +77,10 @@ class Roster:
         outcomes = {fields["outcome"] for fields in self._finished.values()}
         if not losses and len(self._finished) == self._config.cluster.workers:
             return "interrupted" if "interrupted" in outcomes else "finished"
-        return None
+        if any(loss.died for loss in losses) or self._exchange_failed:
+            return None
+        self._report_unexplained(losses)
+        return "failed"
 
     def watch_nodes(self, nodes: dict[str, dict[str, Any]]) -> None:
         """Record nodes that came or went since the last look, as Ray tells it."""
@@ -109,6 +116,16 @@ class Roster:
         self._run.event(
             events.MEMBERSHIP_CHANGED, membership=self._membership, start_step=self._start_step, workers=named
         )
+
+    def _report_unexplained(self, losses: list[Loss]) -> None:
+        """Nobody died, and yet what the workers recorded of their end is not here."""
+        message = (
+            "the workers ended, but their records did not reach the driver: every node must see the folder "
+            f"{self._run.spool_folder}; set recorder.spool to one that they share"
+        )
+        evidence = "; ".join(loss.evidence for loss in losses)
+        fields = {"rank": None, "kind": "RecordMissing", "message": message, "traceback": evidence}
+        self._run.event(events.EXCEPTION, expected=True, **fields)
 
     def _lose(self, loss: Loss) -> None:
         """Ray's word alone does not tell why a process went, so the cause stays unknown and the evidence is kept."""

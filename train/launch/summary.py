@@ -30,7 +30,8 @@ def print_summary(
     style = "bold green" if outcome == "finished" else "bold yellow" if outcome == "interrupted" else "bold red"
     display.say(f"{run_id} {outcome}: {', '.join(results)}, {seconds:.0f} s", style)
     for exception in roster.exceptions[:1]:
-        display.say(f"rank {exception['rank']}: {exception['kind']}: {exception['message']}", "red")
+        where = "" if exception["rank"] is None else f"rank {exception['rank']}: "
+        display.say(f"{where}{exception['kind']}: {exception['message']}", "red")
     display.say(f"recorded  {_contents(manifest)}")
     display.say(f"bundle    {bundle}  root {manifest['root'][:16]}")
     command = recorder_command()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.tampering import edit_event, flip, make_pipe, overwrite, rechain_ledger, reseal
+from helpers.tampering import edit_event, flip, make_pipe, overwrite, rechain_ledger, rechain_segment, reseal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -167,6 +167,24 @@ def test_a_ledger_rewritten_without_its_files_is_found(copy_of: Copy) -> None:
     rechain_ledger(path, change)
     reseal(path)
     assert kinds_of(path) == {"event"}
+
+
+def test_a_changed_row_is_found_whoever_chained_its_segment_anew(copy_of: Copy) -> None:
+    path = copy_of("finished")
+    first, last = (layout.closed_series(layout.METRICS, number) for number in (1, 3))
+    rechain_segment(path / first, lambda row: row.update(loss=0.5))
+    reseal(path)
+    found = {(finding.file, finding.kind) for finding in verify_bundle(path).findings}
+    assert found == {
+        (first, "event"),
+        (first, "chain"),
+        (layout.closed_series(layout.METRICS, 2), "chain"),
+    }
+
+    path = copy_of("finished")
+    rechain_segment(path / last, lambda row: row.update(loss=0.5))
+    reseal(path)
+    assert [(finding.file, finding.kind) for finding in verify_bundle(path).findings] == [(last, "event")]
 
 
 def test_a_cut_off_ledger_is_found(copy_of: Copy) -> None:

@@ -79,6 +79,7 @@ def test_locale() -> None:
 
 def test_records_that_wait_for_a_run_and_records_of_none(tmp_path: Path) -> None:
     builder = RunBuilder(tmp_path / "runs").create().join()
+    (builder.spools / "source").mkdir()  # code that workers unpacked; the next run uses it again
     assert checks.check_spools(builder.spools, tmp_path / "runs").status == "ok"
     builder.kill()
     check = checks.check_spools(builder.spools, tmp_path / "runs")

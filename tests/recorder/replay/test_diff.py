@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from helpers import bundles
 from helpers.bundles import RunBuilder
-from helpers.records import NODE, PACKAGES, SOURCE_FILES, SYSTEM, captured_files, config_with
+from helpers.records import DETERMINISM, NODE, PACKAGES, SOURCE_FILES, SYSTEM, captured_files, config_with
 
 from recorder.bundle import layout
 from recorder.bundle.reader import Bundle
@@ -30,8 +30,9 @@ def differing(difference: Difference) -> dict[str, list[Change]]:
 def test_runs_that_differ_in_name_time_and_losses_alone_are_identical(root: Path) -> None:
     later = bundles.ticking_clock(bundles.BEGINNING + 1e6, 0.5)
     config = config_with(run__id="other", run__dir="elsewhere")
+    identity = {"name": "other", "command": ["python", "train.py"], "determinism": DETERMINISM | {"id": "f" * 16}}
     a = bundles.finished(root, "one")
-    b = bundles.resumed(root, "two", clock=later, config=config, name="other", command=["python", "train.py"])
+    b = bundles.resumed(root, "two", clock=later, config=config, **identity)
     found = diff(a, b)
     assert differing(found) == {}
     assert (found.first_divergent_step, found.steps_compared, found.identical) == (None, 12, True)
@@ -112,6 +113,7 @@ def test_is_json_with_its_public_keys(root: Path) -> None:
 def test_machines_are_compared_whatever_their_names_and_numbers() -> None:
     renamed = copy.deepcopy(NODE)
     renamed["system"]["hostname"] = "elsewhere"
+    renamed["packages"]["packages"][1]["version"] = "2.14.0"  # told in a section of its own
     assert hardware_changes([NODE, NODE], [renamed]) == []
     other = copy.deepcopy(NODE)
     other["system"]["cpu"]["model"] = "Other CPU"

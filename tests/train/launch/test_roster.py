@@ -77,6 +77,21 @@ def test_an_exception_of_the_users_is_a_failure_and_not_a_loss(roster: Roster) -
     assert roster.outcome([Loss(0, False, "KeyError")]) == "failed"
 
 
+def test_a_broken_exchange_without_a_death_leaves_the_run_open(roster: Roster) -> None:
+    roster.observe("exchange.failed", {"rank": 0, "message": "connection reset"})
+    assert roster.outcome([Loss(0, False, "PeerLost")]) is None
+
+
+@pytest.mark.parametrize("losses", [[], [Loss(0, False, "RuntimeError: DataError")]])
+def test_workers_whose_records_do_not_arrive_are_a_failure_that_names_the_folder(
+    run: Run, roster: Roster, losses: list[Loss]
+) -> None:
+    assert roster.outcome(losses) == "failed"
+    fields = events_of(run.path, "exception")[0]["fields"]
+    assert "recorder.spool" in fields["message"]
+    assert fields["traceback"] == "; ".join(loss.evidence for loss in losses)
+
+
 def test_steps_beyond_the_restart_are_said_to_be_redone(run: Run, roster: Roster) -> None:
     roster.observe("row", {"step": 17, "loss": "NaN"})
     roster.begin_membership(1, 10)
