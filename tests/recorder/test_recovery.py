@@ -183,6 +183,15 @@ def test_an_incomplete_checkpoint_is_not_adopted(tmp_path: Path, change: str) ->
     run.abandon()
 
 
+def test_settling_records_a_step_whose_other_worker_was_lost_before_it_could(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    run.worker("rank-0", workers=2).step(1, loss=1.0)
+    run.drain()
+    assert checked_rows(run.path) == []
+    run.settle()
+    assert [(row["step"], row["worker_rank"]) for row in checked_rows(run.path)] == [(1, [0])]
+
+
 def test_workers_of_a_lost_group_are_settled_before_the_next_one_starts(tmp_path: Path) -> None:
     """Within one attempt: rank 0 was killed between committing a checkpoint and saying so, rank 1 hangs on."""
     run = new_run(tmp_path)
