@@ -75,6 +75,7 @@ def test_bytes_of_a_file_name_that_are_no_text_are_escaped() -> None:
     name = b"caf\xff".decode(errors="surrogateescape")
     assert canonical_json({"file": name}) == b'{"file":"caf\\\\udcff"}'
     assert readable_json([name]) == b'[\n  "caf\\\\udcff"\n]\n'
+    assert canonical_json({"a": 1, "\udcff": 2}) == b'{"\\\\udcff":2,"a":1}'
     assert canonical_json("\ud83d\ude00") == b'"\\\\ud83d\\\\ude00"'
 
 

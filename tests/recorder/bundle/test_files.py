@@ -46,6 +46,11 @@ def test_a_file_is_replaced_or_left_as_it_was(tmp_path: Path, monkeypatch: pytes
         write_file(path, b"new")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     assert path.read_bytes() == b"old"
+    monkeypatch.undo()
+    with path.open("rb") as reading:
+        write_file(path, b"new")
+        assert reading.read() == b"old"
+    assert path.read_bytes() == b"new"
 
 
 def test_on_a_full_disk_no_half_file_stays(tmp_path: Path) -> None:
