@@ -55,5 +55,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
     means = [sum(stretch) / len(stretch) for stretch in stretches]
     finite = [mean for mean in means if math.isfinite(mean)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
-    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_BARS[round((mean - low) * scale)] if math.isfinite(mean) else "!" for mean in means)
+    # Halves, because the difference of two floats can be more than a float holds.
+    span = high / 2 - low / 2
+    steps = [(len(_BARS) - 1) * ((mean / 2 - low / 2) / span) if span else 0.0 for mean in means]
+    return "".join(_BARS[round(step)] if math.isfinite(mean) else "!" for mean, step in zip(means, steps, strict=True))

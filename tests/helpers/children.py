@@ -48,7 +48,7 @@ class Child:
         path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
             [*command, *map(str, arguments)],
-            env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""},
             text=True,
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options,
         )
@@ -114,7 +114,6 @@ def captured_output(folder: str) -> None:
     logging.getLogger().removeHandler(handler)
     os.write(streams.terminal_out, b"to the terminal\n")
     streams.close()
-    logging.getLogger("train").setLevel(logging.CRITICAL)
     logging.getLogger("train").warning("not recorded")
     sys.stdout.write("print after\n")
     libc.puts(b"puts after")

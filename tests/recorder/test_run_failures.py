@@ -28,20 +28,22 @@ def test_a_failure_to_collect_is_raised_from_then_on_and_nothing_is_lost(
     worker = run.worker()
     worker.step(1, loss=1.0)
     worker.step(2, loss=0.5)
-    worker.close()
     fail_collecting(run, monkeypatch, error)
     words = "the disk is full" if isinstance(error, RecorderError) else r"the collector failed: ValueError\('odd'\)"
     with pytest.raises(RecordingError, match=words):
         run.drain()
     monkeypatch.undo()
+    worker.step(3, loss=0.25)
+    worker.close()
     for attempt_to_go_on in (run.check, run.drain, lambda: run.close("finished")):
         with pytest.raises(RecordingError, match=words):
             attempt_to_go_on()
     run.abandon()
     assert read_manifest(run.path) is None
+    assert checked_rows(run.path) == []
     run = resumed_run(tmp_path)
     run.close("finished")
-    assert [row["step"] for row in checked_rows(run.path)] == [1, 2]
+    assert [row["step"] for row in checked_rows(run.path)] == [1, 2, 3]
 
 
 def test_the_collecting_threads_failure_is_raised_by_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

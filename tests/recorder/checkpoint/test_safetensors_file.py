@@ -87,11 +87,9 @@ def test_the_data_is_what_the_library_writes(tmp_path: Path, dtype: torch.dtype)
 
 
 def test_the_header_is_aligned_and_its_offsets_have_no_gaps() -> None:
-    tensors = {
-        name: some_tensor(dtype, [3]) for name, dtype in (("b", torch.int8), ("a", torch.float64), ("c", torch.int8))
-    }
-    header, order = header_bytes(tensors, {"step": "1"})
-    assert order == ["a", "b", "c"]
+    dtypes = {"b": torch.int8, "c": torch.float64, "a": torch.int8}
+    header, order = header_bytes({name: some_tensor(dtype, [3]) for name, dtype in dtypes.items()}, {"step": "1"})
+    assert order == ["c", "a", "b"]
     assert len(header) % 8 == 0
     assert int.from_bytes(header[:8], "little") == len(header) - 8
     described = json.loads(header[8:])

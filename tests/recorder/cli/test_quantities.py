@@ -44,6 +44,8 @@ def test_sparkline() -> None:
     assert sparkline([3, 2, 1, 0], 4) == "█▆▃▁"
     assert sparkline([1, 1], 8) == "▁▁"
     assert sparkline([2, 1, math.nan, 1], 4) == "█▁!▁"
+    assert sparkline([1, math.inf], 2) == "▁!"
+    assert sparkline([1e308, -1e308], 2) == "█▁"
 
 
 @given(st.lists(st.floats(), min_size=1), st.integers(1, 20))

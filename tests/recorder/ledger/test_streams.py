@@ -18,7 +18,7 @@ def test_everything_that_reaches_the_descriptors_is_caught_and_then_given_back(t
     child = Child(captured_output, tmp_path)
     out, err = child.finish()
     assert out == "print before\nputs before\nto the terminal\nprint after\nputs after\n"
-    assert err == "err before\nerr after\n"
+    assert err == "err before\nnot recorded\nerr after\n"
     caught = (tmp_path / "rank-0.0.out").read_text().splitlines()
     assert caught == ["print", "write", "child", "puts", "printf 7"]
     assert (tmp_path / "rank-0.0.err").read_text().splitlines() == ["child err", "err", "to the stream handler"]
