@@ -3,7 +3,8 @@
     python benchmarks/recording.py [rounds]
 
 Arms are interleaved in one process. The plain line has ten numbers, the step and the time. Ours has the same ten,
-logged as a user does, and in the last arm everything that the training loop puts into a row.
+logged as a user does; or everything that the training loop puts into a row; or both, which a plain line of the same
+content is set against as well.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from recorder.worker import WorkerRecorder
 
@@ -30,6 +32,24 @@ def microseconds(work: Callable[[int], None]) -> float:
     return (time.perf_counter() - began) / STEPS * 1e6
 
 
+def row(step: int) -> dict[str, Any]:
+    """What the training loop records of a step."""
+    return {
+        "loss": 1 / 3,
+        "learning_rate": 1e-3,
+        "grad_norm": 1 / 7,
+        "tokens": 4096 * step,
+        "order_digest": "0" * 32,
+        "gradient_digest": "0" * 16,
+        "fingerprint": None,
+        "skipped": None,
+        "compute_seconds": 0.1 / 3,
+        "exchange_seconds": 0.01 / 3,
+        "update_seconds": 0.01 / 7,
+        "step_seconds": 0.2 / 3,
+    }
+
+
 def main(rounds: int) -> None:
     """Interleave the arms and print medians."""
     with tempfile.TemporaryDirectory() as name:
@@ -42,39 +62,35 @@ def main(rounds: int) -> None:
             recorder.step(step, loss=0.5, step_seconds=0.1)
 
         def whole_row(step: int) -> None:
-            recorder.step(
-                step,
-                loss=1 / 3,
-                learning_rate=1e-3,
-                grad_norm=1 / 7,
-                tokens=4096 * step,
-                order_digest="0" * 32,
-                gradient_digest="0" * 16,
-                fingerprint=None,
-                skipped=None,
-                compute_seconds=0.1 / 3,
-                exchange_seconds=0.01 / 3,
-                update_seconds=0.01 / 7,
-                step_seconds=0.2 / 3,
-            )
+            recorder.step(step, **row(step))
+
+        def both(step: int) -> None:
+            recorder.log(NUMBERS)
+            recorder.step(step, **row(step))
 
         def json_line(step: int) -> None:
             plain.write(json.dumps({"step": step, "time": time.time(), **NUMBERS}) + "\n")
             plain.flush()
 
+        def whole_json_line(step: int) -> None:
+            plain.write(json.dumps({"step": step, "time": time.time(), **row(step), **NUMBERS}) + "\n")
+            plain.flush()
+
         arms = {
-            "plain json.dumps line, flushed": json_line,
-            "ours, 10 numbers of the user's": user_numbers,
-            "ours, the training loop's row": whole_row,
+            "plain json.dumps line, flushed": (json_line, json_line),
+            "ours, 10 numbers of the user's": (user_numbers, json_line),
+            "ours, the training loop's row": (whole_row, json_line),
+            "plain line of row and 10 numbers": (whole_json_line, whole_json_line),
+            "ours, row and 10 numbers": (both, whole_json_line),
         }
-        found: dict[str, list[float]] = {arm: [] for arm in arms}
+        found: dict[object, list[float]] = {work: [] for work, _ in arms.values()}
         for _ in range(rounds):
-            for arm, work in arms.items():
-                found[arm].append(microseconds(work))
-    reference = statistics.median(found["plain json.dumps line, flushed"])
-    for arm, values in found.items():
-        median = statistics.median(values)
-        print(f"{arm:32} {median:6.2f} us a step   {median / reference:.2f} of the plain line (aim: at most 1)")
+            for work, _ in arms.values():
+                found[work].append(microseconds(work))
+    for arm, (work, reference) in arms.items():
+        median = statistics.median(found[work])
+        ratio = median / statistics.median(found[reference])
+        print(f"{arm:32} {median:6.2f} us a step   {ratio:.2f} of the plain line (aim: at most 1)")
 
 
 if __name__ == "__main__":

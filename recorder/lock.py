@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from recorder.bundle import layout
 from recorder.bundle.files import recording_errors
 from recorder.errors import UsageError
+
+# `is_locked` holds a lock for the moment of its look, which must not be taken for a writer.
+_TRIES, _PAUSE_SECONDS = 5, 0.02
 
 
 class RunLock:
@@ -34,13 +38,17 @@ class RunLock:
         self._close()
 
     def _take(self, run_id: str) -> None:
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        for _ in range(_TRIES):
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_PAUSE_SECONDS)
+        else:
             holder = os.read(self._handle, 32).decode().strip() or "unknown"
             raise UsageError(
                 f"run {run_id} is still being written by process {holder}; wait for it or stop it (kill -TERM {holder})"
-            ) from None
+            )
         os.truncate(self._handle, 0)
         os.write(self._handle, f"{os.getpid()}\n".encode())
 

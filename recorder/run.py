@@ -108,7 +108,7 @@ class Run:
             )
         document = {"format": layout.FORMAT, "id": run_id, "created": utc_text(clock()), "recorder": __version__}
         try:
-            write_file(path / layout.RUN, readable_json(document | identity))
+            write_file(path / layout.RUN, readable_json(identity | document))
             run = cls(path, lock, 1, spools or spool_root(), clock)
             run.writer.ledger.append(events.RUN_STARTED, {"files": run.writer.put_files(files or {})})
         except BaseException:

@@ -61,7 +61,7 @@ class Collected:
         if "spool" in event:
             self.events[event["spool"]] = event["spool_seq"]
         elif event["type"] == events.SPOOL_TORN:
-            self.damage.add((event["fields"]["spool"], event["fields"]["offset"]))
+            self.damage.add((event["fields"]["spool"], event["fields"].get("offset", 0)))
 
 
 class Collector:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from pathlib import Path
@@ -27,6 +28,15 @@ def test_one_writer_at_a_time_and_the_refusal_names_it(tmp_path: Path) -> None:
 
 def test_a_lock_that_was_never_taken(tmp_path: Path) -> None:
     assert not is_locked(tmp_path, "demo")
+
+
+def test_somebody_who_only_looks_is_not_taken_for_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    RunLock(tmp_path, "demo").release()
+    looking = os.open(tmp_path / layout.LOCKS / "demo.lock", os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    monkeypatch.setattr("recorder.lock.time.sleep", lambda seconds: fcntl.flock(looking, fcntl.LOCK_UN))
+    RunLock(tmp_path, "demo").release()
+    os.close(looking)
 
 
 def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
