@@ -6,7 +6,7 @@ import base64
 import itertools
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,15 +147,17 @@ class AttemptWriter:
             self._logs.clear()
             self.add_event(type, fields)
 
-    def settle_checkpoints(self) -> None:
+    def settle_checkpoints(self, spare: Collection[int] = ()) -> None:
         """Record checkpoints whose writer was killed before it could, and remove those it had only begun.
 
-        Call it when no worker lives.
+        Call it when no worker lives that writes one, but for the processes in `spare`, whose own are left alone.
         """
         with self._lock:
             for saved in list(self._checkpoints.unrecorded()):
                 self.add_event(events.CHECKPOINT_SAVED, {**saved, "recovered": True})
             for folder in self._checkpoints.partial():
+                if layout.writer_of_partial(folder.name) in spare:
+                    continue
                 path = folder.relative_to(self.bundle).as_posix()
                 self.add_event(events.CHECKPOINT_FAILED, {"path": path, "reason": "its writing was cut off"})
                 shutil.rmtree(folder, ignore_errors=True)

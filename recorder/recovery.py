@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,15 @@ def recover_attempt(bundle: Path, attempt: int, spool_folder: Path, clock: Calla
     shutil.rmtree(spool_folder, ignore_errors=True)
 
 
-def fence(spool_folder: Path) -> list[dict[str, Any]]:
-    """Kill every process of the attempt on this machine that still runs, but this one; which ones those were.
+def fence(spool_folder: Path, spare: Collection[int] = ()) -> list[dict[str, Any]]:
+    """Kill every process of the attempt on this machine that still runs, but this one and those to spare; which ones.
 
     They are gone when this returns. Raises UsageError when one cannot be killed.
     """
     fenced = []
     for path in sorted(spool_folder.glob(f"*{SUFFIX}")):
         hello = _hello(path)
-        if hello is None or hello.host != socket.gethostname() or hello.pid == os.getpid():
+        if hello is None or hello.host != socket.gethostname() or hello.pid in {os.getpid(), *spare}:
             continue
         try:
             killed = kill(hello.pid, hello.started)

@@ -21,7 +21,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -149,9 +149,9 @@ class Run:
         self._thread = threading.Thread(target=self._collect, name="recorder-collector", daemon=True)
         self._thread.start()
 
-    def worker(self, origin: str = "rank-0", membership: int = 0, rank: int = 0, workers: int = 1) -> WorkerRecorder:
+    def worker(self, origin: str = "rank-0", incarnation: int = 0, rank: int = 0, workers: int = 1) -> WorkerRecorder:
         """A recorder for this process that writes into this attempt's spool folder."""
-        return WorkerRecorder(self.spool_folder, origin, membership, rank, workers)
+        return WorkerRecorder(self.spool_folder, origin, incarnation, rank, workers)
 
     def event(self, type: str, /, **fields: Any) -> None:
         """Append an event to the ledger now."""
@@ -173,19 +173,23 @@ class Run:
                 pass
         self.check()
 
-    def settle(self) -> None:
+    def settle(self, spare: Collection[int] = ()) -> None:
         """Kill workers of this attempt that still live, collect all they left, and settle their checkpoints.
 
         A checkpoint that was committed is recorded, one that was cut off is removed. Call it before going on from a
-        checkpoint.
+        checkpoint. Processes whose ids are in `spare` have not begun to train, and are left alone.
         """
-        for process in fence(self.spool_folder):
+        for process in fence(self.spool_folder, spare):
             self.event(events.ATTEMPT_FENCED, **process)
+        self.complete_rows()
+        self.writer.settle_checkpoints(spare)
+
+    def complete_rows(self, before: int | None = None) -> None:
+        """Record the steps of memberships `before` this one (None: of all) as they are: no worker will add to them."""
         self.drain()
         with self._noting_failure(), self._polling:
-            self.writer.collector.flush()
+            self.writer.collector.flush(before)
         self.check()
-        self.writer.settle_checkpoints()
 
     def check(self) -> None:
         """Raise the error that stopped collecting, if one did."""

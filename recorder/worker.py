@@ -27,28 +27,30 @@ _active: WorkerRecorder | None = None
 class WorkerRecorder:
     """Writes what one process of a run has to say into its own spool.
 
-    `origin` names the process: `rank-<r>`, `driver`, `controller`. A process that takes over a rank after a relaunch
-    has another `membership` and so another spool. Raises ValueError for an origin that cannot name a file, and
+    `origin` is what the process does: `rank-<r>`, `driver`. One that takes over from a lost process has another
+    `incarnation`, counted from 0, and so another spool. Raises ValueError for an origin that cannot name a file, and
     RecordingError when the spool cannot be written or is there already.
     """
 
-    def __init__(self, folder: Path, origin: str, membership: int = 0, rank: int = 0, workers: int = 1) -> None:
+    def __init__(self, folder: Path, origin: str, incarnation: int = 0, rank: int = 0, workers: int = 1) -> None:
         if not _ORIGIN.fullmatch(origin):
             raise ValueError(f"origin {origin!r} is not allowed: lower-case letters, digits, '_' and '-'")
         self.folder = folder
         self.origin = origin
-        self.membership = membership
         self.rank = rank
-        self.workers = workers
         self.mailbox = Mailbox(folder)
-        self.spool = SpoolWriter(folder / f"{origin}.{membership}{SUFFIX}")
+        self.spool = SpoolWriter(folder / f"{origin}.{incarnation}{SUFFIX}")
         self.spool.write(
             "hello", {"pid": os.getpid(), "started": start_ticks(os.getpid()), "host": socket.gethostname()}
         )
-        self._identity = f',"membership":{membership:d},"rank":{rank:d},"workers":{workers:d}'
+        self.enter(0, workers)
         self.cpu_seconds = 0.0
         self._logged: dict[str, float] = {}
         self._named: set[str] = set()
+
+    def enter(self, membership: int, workers: int) -> None:
+        """From the next step on, steps are those of `membership`, shared by that many workers."""
+        self._identity = f',"membership":{membership:d},"rank":{self.rank:d},"workers":{workers:d}'
 
     def log(self, metrics: dict[str, float]) -> None:
         """Add numbers of the user's to the row of the current step.

@@ -27,14 +27,20 @@ class RunConfig(Section):
 
 
 class ClusterConfig(Section):
-    """Where the workers run. `restarts` bounds how often one call relaunches a group that lost a worker."""
+    """Where the workers run, and what is done when they do not.
+
+    Training goes on with `min_workers` and waits below it. A worker that keeps the others waiting for `hang_seconds` is
+    killed. A rank that is lost `restarts` times in a row before it takes part in a step is not started again.
+    """
 
     address: Annotated[str, Field(min_length=1)]
     workers: Positive
+    min_workers: Positive
     cpus_per_worker: Positive
     threads: Positive
     use_gpu: Literal["auto", True, False]
     restarts: Annotated[int, Field(ge=0)]
+    hang_seconds: Annotated[float, Field(ge=1)]
 
 
 class TrainConfig(Section):
@@ -114,10 +120,14 @@ class OptimConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """`every` steps a checkpoint is written; the newest `keep` stay (0: all of them)."""
+    """`every` steps a checkpoint is written; the newest `keep` stay (0: all of them).
+
+    Every `memory_every` steps each node keeps a snapshot of the state in its memory (0: never).
+    """
 
     every: Positive
     keep: Annotated[int, Field(ge=0)]
+    memory_every: Annotated[int, Field(ge=0)]
 
 
 class RecorderConfig(Section):
@@ -144,6 +154,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Config:
+        if self.cluster.min_workers > self.cluster.workers:
+            raise ValueError(
+                f"cluster.min_workers={self.cluster.min_workers} is more than cluster.workers={self.cluster.workers}: "
+                "lower it, or raise cluster.workers"
+            )
         if self.train.micro_batches < self.cluster.workers:
             raise ValueError(
                 f"train.micro_batches={self.train.micro_batches} is less than cluster.workers={self.cluster.workers}: "

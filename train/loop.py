@@ -4,92 +4,158 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import Any, Protocol
 
-from recorder.checkpoint.writer import CheckpointWriter
 from recorder.ledger import events
 from recorder.worker import WorkerRecorder
 from train.data import PreparedData
+from train.membership.messages import Position, Stage
 from train.sample import sample_text
+from train.saving import Saver
+from train.step.quorum import Quorum
+from train.step.step import StepResult
 from train.training import Training
 
 
-def train_loop(training: Training, recorder: WorkerRecorder, checkpoints: CheckpointWriter, data: PreparedData) -> str:
-    """Train to the last step, or until a stop is requested: `finished` or `interrupted`.
+class Agreement(Quorum, Protocol):
+    """The quorum of a membership, which may end with each commit."""
 
-    Every worker runs this with the same state. Rank 0 alone writes checkpoints and speaks for all in events; every
-    worker records every step. Raises NonFiniteError when the policy says so, and what the exchange raises.
+    def after_commit(self) -> None:
+        """Called when what was agreed on is applied and recorded; raises when the membership ends with it."""
+
+
+class TrainLoop:
+    """Trains in rounds: each is agreed on by all members, and applied by all or by none.
+
+    Between rounds `position` says what is done. When the quorum raises, in the middle of whatever, the state is the one
+    of `position`, and `run` goes on from there with other members. All members run this with the same state; the
+    leader alone writes checkpoints and speaks for all in events, and every member records every step.
     """
-    config = training.config
-    steps, every = config.train.steps, config.checkpoint.every
-    stopped = training.step >= steps
-    while not stopped:
+
+    def __init__(
+        self, training: Training, recorder: WorkerRecorder, saver: Saver, data: PreparedData, quorum: Agreement
+    ) -> None:
+        self.position = Position(0)
+        self._training = training
+        self._config = training.config
+        self._recorder = recorder
+        self._saver = saver
+        self._data = data
+        self._quorum = quorum
+
+    def run(self) -> str:
+        """Train to the last step, or until a stop is requested: `finished` or `interrupted`.
+
+        Raises NonFiniteError when the policy says so, and whatever the quorum and the exchange raise.
+        """
+        self._follow_up()
+        while not self._is_last():
+            self._take_step()
+            self._follow_up()
+        self._saver.wait()
+        self._save()  # the leader that began to write the last checkpoint may be gone
+        self._saver.wait()
+        self._quorum.agree("end", self.position.step, "")
+        return "finished" if self.position.step >= self._config.train.steps else "interrupted"
+
+    def _take_step(self) -> None:
         began = time.perf_counter()
-        result = training.take_step(recorder.mailbox.stop_requested())
-        stopped = result.stop_requested or training.step == steps
-        with recorder.accounted():
-            needed = stopped or _due(training.step, config.recorder.fingerprint_every)
-            fingerprint = training.fingerprint() if needed else None
-            record_step(training, recorder, result, fingerprint, time.perf_counter() - began)
+        result = self._training.take_step(self._recorder.mailbox.stop_requested(), self._quorum)
+        self.position = Position(self._training.step, Stage.STATE, result.stop_requested)
+        with self._recorder.accounted():
+            fingerprint = self._training.fingerprint() if self._fingerprint_is_due() else None
+            self._record(result, fingerprint, time.perf_counter() - began)
         result.raise_if_stopped()
+        self._quorum.after_commit()
 
-        if training.step == steps or _due(training.step, config.train.eval_every):
-            record_evaluation(training, recorder, data)
-        if recorder.rank == 0 and (stopped or _due(training.step, every)):
-            with recorder.accounted():
-                checkpoints.save(training.step, training.files(), training.state())
-    checkpoints.wait()
-    return "finished" if training.step >= steps else "interrupted"
+    def _follow_up(self) -> None:
+        """What is due after a step, from the stage that was reached."""
+        step = self.position.step
+        if self.position.stage == Stage.STATE:
+            agreed = self._state_is_due()
+            if agreed:
+                self._quorum.agree("state", step, self._training.fingerprint())
+            self._reach(Stage.EVALUATION)
+            if self._is_due(self._config.checkpoint.memory_every):
+                with self._recorder.accounted():
+                    self._saver.snapshot(self._training)
+            if agreed:
+                self._quorum.after_commit()
+        if self.position.stage == Stage.EVALUATION:
+            evaluated = step == self._config.train.steps or self._is_due(self._config.train.eval_every)
+            if evaluated:
+                self._quorum.arrive()
+                self._quorum.agree("evaluation", step, self._evaluate().hex())
+            self._reach(Stage.SAVE)
+            if evaluated:
+                self._quorum.after_commit()
+        if self.position.stage == Stage.SAVE:
+            self._save()
+            self._reach(Stage.SETTLED)
 
+    def _save(self) -> None:
+        """A checkpoint, if one is due and the leader before this one has not written it."""
+        if self._is_last() or self._is_due(self._config.checkpoint.every):
+            with self._recorder.accounted():
+                self._saver.save(self._training)
 
-def record_step(
-    training: Training, recorder: WorkerRecorder, result: Any, fingerprint: str | None, seconds: float
-) -> None:
-    """Record what a step did, in one write, and say so if its numbers are not finite."""
-    recorder.step(
-        training.step,
-        loss=result.loss,
-        learning_rate=result.learning_rate,
-        grad_norm=result.grad_norm,
-        tokens=training.tokens,
-        order_digest=training.order.digest(training.step - 1),
-        gradient_digest=result.gradient_digest,
-        fingerprint=fingerprint,
-        skipped=None if result.outcome == "updated" else 1,
-        compute_seconds=result.seconds.compute,
-        exchange_seconds=result.seconds.exchange,
-        update_seconds=result.seconds.update,
-        step_seconds=seconds,
-    )
-    if recorder.rank == 0 and not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
-        policy = training.config.train.non_finite
-        recorder.event(
-            events.STEP_NON_FINITE, step=training.step, loss=result.loss, grad_norm=result.grad_norm, policy=policy
-        )
+    def _evaluate(self) -> float:
+        """The validation loss; the leader records it, and a sample, before it is agreed on."""
+        began = time.perf_counter()
+        loss = self._training.evaluate()
+        if not self._saver.is_leader:
+            return loss
+        seconds, step = time.perf_counter() - began, self.position.step
+        self._recorder.event(events.EVALUATED, step=step, split="validation", loss=loss, seconds=seconds)
+        if self._config.train.sample_tokens:
+            prompt = self._data.prompt()
+            text = sample_text(
+                self._training.model,
+                self._data.tokenizer,
+                prompt,
+                tokens=self._config.train.sample_tokens,
+                context=self._config.data.sequence_length,
+                seed=self._config.seed,
+                step=step,
+            )
+            self._recorder.event(events.SAMPLE, step=step, prompt=prompt, text=text)
+        return loss
 
+    def _record(self, result: StepResult, fingerprint: str | None, seconds: float) -> None:
+        """Record what a step did, in one write, and say so if its numbers are not finite."""
+        step = self._training.step
+        values: dict[str, Any] = {
+            "loss": result.loss,
+            "learning_rate": result.learning_rate,
+            "grad_norm": result.grad_norm,
+            "tokens": self._training.tokens,
+            "order_digest": self._training.order.digest(step - 1),
+            "gradient_digest": result.gradient_digest,
+            "fingerprint": fingerprint,
+            "skipped": None if result.outcome == "updated" else 1,
+            "compute_seconds": result.seconds.compute,
+            "exchange_seconds": result.seconds.exchange,
+            "update_seconds": result.seconds.update,
+            "step_seconds": seconds,
+        }
+        self._recorder.step(step, **values)
+        if self._saver.is_leader and not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
+            policy, loss, norm = self._config.train.non_finite, result.loss, result.grad_norm
+            self._recorder.event(events.STEP_NON_FINITE, step=step, loss=loss, grad_norm=norm, policy=policy)
 
-def record_evaluation(training: Training, recorder: WorkerRecorder, data: PreparedData) -> None:
-    """Evaluate together; rank 0 records the loss and a sample."""
-    began = time.perf_counter()
-    loss = training.evaluate()
-    if recorder.rank != 0:
-        return
-    seconds = time.perf_counter() - began
-    recorder.event(events.EVALUATED, step=training.step, split="validation", loss=loss, seconds=seconds)
-    config = training.config
-    if config.train.sample_tokens:
-        prompt = data.prompt()
-        text = sample_text(
-            training.model,
-            data.tokenizer,
-            prompt,
-            tokens=config.train.sample_tokens,
-            context=config.data.sequence_length,
-            seed=config.seed,
-            step=training.step,
-        )
-        recorder.event(events.SAMPLE, step=training.step, prompt=prompt, text=text)
+    def _is_last(self) -> bool:
+        return self.position.stopping or self.position.step >= self._config.train.steps
 
+    def _fingerprint_is_due(self) -> bool:
+        return self._is_due(self._config.recorder.fingerprint_every) or self._state_is_due()
 
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
+    def _state_is_due(self) -> bool:
+        """States are compared before anything is saved: what is saved is what most members had."""
+        checkpoint = self._config.checkpoint
+        return self._is_last() or self._is_due(checkpoint.every) or self._is_due(checkpoint.memory_every)
+
+    def _is_due(self, every: int) -> bool:
+        return every > 0 and self.position.step % every == 0
+
+    def _reach(self, stage: Stage) -> None:
+        self.position = Position(self.position.step, stage, self.position.stopping)

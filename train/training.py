@@ -18,10 +18,11 @@ from train.data import DataOrder, PreparedData
 from train.model import build_model
 from train.optim import AdamW
 from train.step.evaluate import evaluate
-from train.step.exchange import Exchange
+from train.step.exchange import Exchange, SingleExchange
 from train.step.forward import Forward
+from train.step.quorum import Quorum
 from train.step.randomness import randomness_key
-from train.step.step import TrainStep
+from train.step.step import StepResult, TrainStep
 
 
 class Training:
@@ -31,12 +32,12 @@ class Training:
     all randomness are functions of the step and the config.
     """
 
-    def __init__(self, config: Config, data: PreparedData, exchange: Exchange, device: torch.device) -> None:
+    def __init__(self, config: Config, data: PreparedData, device: torch.device) -> None:
         self.config = config
+        self.device = device
         self.step = 0
         self._length = config.data.sequence_length
         self._data = data
-        self._exchange = exchange
         vocabulary = data.vocabulary_size
         self.model = build_model(
             config.model, vocabulary_size=vocabulary, sequence_length=self._length, seed=config.seed
@@ -49,7 +50,7 @@ class Training:
         model = torch.compile(self.model, dynamic=False) if train.compile else self.model
         assert isinstance(model, nn.Module)
         self.forward = Forward(model, seed=config.seed, device=device, precision=train.precision)
-        self._step = TrainStep(self.forward, self._train_batch, self.optimizer, exchange, train, config.optim)
+        self._step = TrainStep(self.forward, self._train_batch, self.optimizer, SingleExchange(), train, config.optim)
 
     @property
     def tokens(self) -> int:
@@ -57,9 +58,23 @@ class Training:
         train = self.config.train
         return self.step * train.micro_batches * train.micro_batch_size * self._length
 
-    def take_step(self, stop_requested: bool) -> Any:
+    def warm_up(self) -> None:
+        """Have the compiler do its work: a micro-batch forwards and backwards, which leaves the state as it is."""
+        loss = self.forward.loss(self._train_batch, "train", 1, 0)
+        torch.autograd.grad(loss, self.optimizer.parameters, allow_unused=True)
+
+    @property
+    def exchange(self) -> Exchange:
+        """How this worker sums with the others; replaced when the others are not the same any more."""
+        return self._step.exchange
+
+    @exchange.setter
+    def exchange(self, exchange: Exchange) -> None:
+        self._step.exchange = exchange
+
+    def take_step(self, stop_requested: bool, quorum: Quorum) -> StepResult:
         """Take the next step; see `TrainStep.run`. A step that raises leaves the state as it was."""
-        result = self._step.run(self.step + 1, stop_requested=stop_requested)
+        result = self._step.run(self.step + 1, stop_requested=stop_requested, quorum=quorum)
         self.step += 1
         return result
 
@@ -68,7 +83,7 @@ class Training:
         return evaluate(
             self.forward,
             self._validation_batch,
-            self._exchange,
+            self.exchange,
             step=self.step,
             micro_batches=self.config.train.eval_micro_batches,
         )
@@ -102,21 +117,24 @@ class Training:
         from safetensors.torch import load_file
 
         marker = json.loads((folder / layout.CHECKPOINT_STATE).read_bytes())
-        model = load_file(folder / layout.CHECKPOINT_MODEL)
-        own = self._model_tensors()
-        if {name: tensor.shape for name, tensor in model.items()} != {
-            name: tensor.shape for name, tensor in own.items()
-        }:
+        files = {name: load_file(folder / name) for name in self.files()}
+        shapes = {name: tensor.shape for name, tensor in files[layout.CHECKPOINT_MODEL].items()}
+        if shapes != {name: tensor.shape for name, tensor in self._model_tensors().items()}:
             raise UsageError(
                 f"the checkpoint of step {marker['step']} is of another model; keep its model.* and data.*"
             )
         with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(model[name])
-        self.optimizer.load(load_file(folder / layout.CHECKPOINT_OPTIMIZER), marker["state"]["optimizer"])
+            for name, tensor in self._model_tensors().items():
+                tensor.copy_(files[layout.CHECKPOINT_MODEL][name])
+        self.optimizer.load(files[layout.CHECKPOINT_OPTIMIZER], marker["state"]["optimizer"])
         self.step = marker["step"]
         recorded: str = marker["state"]["fingerprint"]
         return recorded
+
+    def set_scalars(self, step: int, optimizer: Mapping[str, int]) -> None:
+        """What else belongs to a state whose tensors were put into those of `files`."""
+        self.optimizer.load(self.optimizer.tensors(), optimizer)
+        self.step = step
 
     def check_fingerprint(self, recorded: str) -> None:
         """Raise BundleError when the state's fingerprint is not the recorded one."""

@@ -4,77 +4,67 @@ from __future__ import annotations
 
 import os
 import platform
-import threading
 import time
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
 
 from recorder.canonical import digest_json
 from recorder.capture.determinism import determinism_class
 from recorder.capture.packages import capture_packages
 from recorder.capture.system import capture_system
 from recorder.capture.torch_build import torch_facts
-from recorder.checkpoint.writer import CheckpointWriter
-from recorder.errors import RecorderError, RunFailed
+from recorder.checkpoint.memory import local_node_key, memory_folder
+from recorder.errors import RecorderError
 from recorder.ledger import events
-from recorder.ledger.processes import is_alive
+from recorder.ledger.processes import start_ticks
 from recorder.ledger.streams import StreamCapture
 from recorder.worker import WorkerRecorder
 from train.config import Config
-from train.data import open_prepared
+from train.data import PreparedData, open_prepared
 from train.launch.devices import DETERMINISTIC_CUDA
 from train.launch.job import Job
-from train.loop import train_loop
-from train.step.accumulate import Root
-from train.step.exchange import Exchange, SingleExchange, TreeExchange
+from train.loop import TrainLoop
+from train.membership.group import Group, Meeting
+from train.membership.member import Dismissed, Member, MembershipOver
+from train.membership.messages import Form, Hello, Position
+from train.membership.transfer import receive_state, send_state
+from train.saving import Saver
+from train.step.exchange import SingleExchange, TreeExchange
 from train.step.native import NativeExchange
 from train.step.tree import ranges
 from train.training import Training
 
-_DRIVER_LOOK_SECONDS = 1.0
-
-
-class PeerLost(RunFailed):
-    """The exchange with the other workers broke: one of them is gone, and the step cannot be completed."""
-
 
 def run_in_ray(message: dict[str, Any]) -> None:
-    """The training function of a Ray Train worker."""
+    """The method of the Ray actor that is a worker."""
     import ray
-    import ray.train
 
-    context = ray.train.get_context()
-    node = ray.get_runtime_context().get_node_id()
-    run_worker(Job.from_message(message), context.get_world_rank(), context.get_local_rank(), node)
+    context = ray.get_runtime_context()
+    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    run_worker(Job.from_message(message), context.get_node_id(), address)
 
 
-def run_worker(job: Job, rank: int, local_rank: int, node: str) -> None:
-    """Run one worker of `job` to its end. With several workers torch's default process group must be up.
+def run_worker(job: Job, node: str, address: str) -> None:
+    """Run one worker to its end, on the node `node`, where other workers reach it at `address`.
 
     Raises RuntimeError when the worker failed; what happened is in the record by then.
     """
     spool = Path(job.spool)
-    recorder = WorkerRecorder(spool, f"rank-{rank}", job.membership, rank, job.workers)
+    recorder = WorkerRecorder(spool, f"rank-{job.rank}", job.incarnation, job.rank)
     recorder.activate()
-    streams = StreamCapture(spool, f"rank-{rank}.{job.membership}", recorder.spool)
-    _watch_driver(job)
+    streams = StreamCapture(spool, job.worker, recorder.spool)
     failure: Exception | None = None
     try:
-        _train(job, recorder, local_rank, node)
-    except PeerLost as error:
-        failure = error
-        recorder.event(events.EXCHANGE_FAILED, rank=rank, message=str(error))
+        Worker(job, recorder, node, address).live()
     except Exception as error:
         failure = error
         recorder.event(
             events.EXCEPTION,
-            rank=rank,
+            rank=job.rank,
+            worker=job.worker,
             kind=type(error).__name__,
             message=str(error),
             expected=isinstance(error, RecorderError),
@@ -88,26 +78,169 @@ def run_worker(job: Job, rank: int, local_rank: int, node: str) -> None:
         raise RuntimeError(f"{type(failure).__name__}: {failure}")
 
 
-def _train(job: Job, recorder: WorkerRecorder, local_rank: int, node: str) -> None:
-    config = Config.model_validate(job.config)
-    device = _set_up_torch(config, job.device)
-    data = open_prepared(Path(job.data))
-    training = Training(config, data, _exchange(config, job.workers), device)
-    if job.restore is not None:
-        training.check_fingerprint(training.restore(Path(job.restore)))
-    with recorder.accounted():
-        _join(job, config, recorder, local_rank, node)
-    checkpoints = CheckpointWriter(Path(job.bundle), lambda saved: recorder.event(events.CHECKPOINT_SAVED, **saved))
-    outcome = train_loop(training, recorder, checkpoints, data)
-    recorder.event(
-        events.WORKER_FINISHED,
-        rank=recorder.rank,
-        outcome=outcome,
-        step=training.step,
-        fingerprint=training.fingerprint(),
-        cpu_seconds=time.process_time(),
-        recording_cpu_seconds=recorder.cpu_seconds,
-    )
+class Worker:
+    """One process of the run: it goes from one membership to the next until the run ends or it is let go."""
+
+    def __init__(self, job: Job, recorder: WorkerRecorder, node: str, address: str) -> None:
+        self._job = job
+        self._recorder = recorder
+        self._node = node
+        self._address = address
+        self._config = Config.model_validate(job.config)
+        hello = Hello(
+            job.token, job.worker, job.rank, node, platform.node(), os.getpid(), start_ticks(os.getpid()), address
+        )
+        self._member = Member(job.coordinator, hello)
+        self._meeting = Meeting(job.meeting)
+        self._device = _set_up_torch(self._config, job.device)
+        key = local_node_key() if self._config.cluster.address == "local" else node
+        named = {"node": node, "rank": job.rank, "worker": job.worker}
+        self._saver = Saver(Path(job.bundle), memory_folder(Path(job.bundle), key), recorder.event, named)
+        self._data = open_prepared(Path(job.data))
+        self._begin_anew(self._data)
+        self._joined = False
+
+    def live(self) -> None:
+        """Take part until the run ends. Raises what makes the run fail."""
+        position: Position | None = None
+        try:
+            while True:
+                offers = self._saver.offers() if position is None else {}
+                form = self._member.ready(position, sorted(offers))
+                group = None
+                try:
+                    group = self._enter(form)
+                    self._take_state(form, group, position)
+                    self._loop.position = position = form.position
+                    outcome = self._loop.run()
+                    break
+                except MembershipOver as over:
+                    if not over.told:
+                        self._recorder.event(
+                            events.EXCHANGE_FAILED, rank=self._job.rank, worker=self._job.worker, message=str(over)
+                        )
+                    position = None if over.discard or position is None else self._loop.position
+                finally:
+                    if group is not None:
+                        group.close()
+            self._finish(outcome)
+        except Dismissed as dismissed:
+            self._saver.wait()
+            self._saver.close()
+            self._member.ended(str(dismissed))
+
+    def _begin_anew(self, data: PreparedData) -> None:
+        """A training at step 0."""
+        self._training = Training(self._config, data, self._device)
+        if self._config.train.compile:
+            # What would hold up the others in their first step with this worker is done before it asks to join.
+            self._training.warm_up()
+        self._loop = TrainLoop(self._training, self._recorder, self._saver, data, self._member)
+
+    def _enter(self, form: Form) -> Group | None:
+        """Take a seat: meet the others, and exchange with them from now on."""
+        place = [seat.worker for seat in form.seats].index(self._job.worker)
+        self._saver.is_leader = place == 0
+        self._saver.is_saver = self._job.worker in form.savers
+        self._recorder.enter(form.membership, len(form.seats))
+        if not self._joined:
+            self._joined = True
+            with self._recorder.accounted():
+                self._introduce(form, place)
+        if len(form.seats) == 1:
+            self._training.exchange = SingleExchange()
+            return None
+        group = Group(self._member, form, self._meeting, self._device, self._address)
+        native = self._config.train.reduction == "native"
+        self._training.exchange = NativeExchange(group) if native else TreeExchange(group)
+        return group
+
+    def _take_state(self, form: Form, group: Group | None, position: Position | None) -> None:
+        """Come to the state that the membership begins with, and give it to those that lack it."""
+        source = form.source
+        if source.kind == "live":
+            has_it = position == form.position
+        elif source.kind == "memory":
+            has_it = self._job.worker in form.holders
+            if has_it:
+                self._restore(self._saver.offers()[source.step].path)
+        else:
+            has_it = True
+            if source.path is not None:
+                self._restore(Path(source.path))
+            elif self._training.step:
+                self._begin_anew(self._data)
+        if group is not None:
+            self._transfer(form, group, has_it)
+
+    def _restore(self, folder: Path) -> None:
+        self._training.check_fingerprint(self._training.restore(folder))
+
+    def _transfer(self, form: Form, group: Group, has_it: bool) -> None:
+        """The holders share out those that lack the state; each of them receives it whole from one."""
+        workers = [seat.worker for seat in form.seats]
+        lacking = [worker for worker in workers if worker not in form.holders]
+        for number, receiver in enumerate(lacking):
+            giver = form.holders[number % len(form.holders)]
+            if giver == self._job.worker:
+                send_state(self._training, group, workers.index(receiver))
+            elif receiver == self._job.worker and not has_it:
+                received = receive_state(self._training, group, workers.index(giver))
+                self._recorder.event(
+                    events.STATE_RECEIVED,
+                    rank=self._job.rank,
+                    worker=self._job.worker,
+                    from_rank=form.seats[workers.index(giver)].rank,
+                    membership=form.membership,
+                    step=self._training.step,
+                    bytes=received.bytes,
+                    seconds=received.seconds,
+                    fingerprint=received.fingerprint,
+                )
+
+    def _introduce(self, form: Form, place: int) -> None:
+        """Record who joined with what, and once a node what the node is."""
+        system, facts = capture_system(os.environ), torch_facts()
+        determinism = determinism_class(
+            system,
+            facts,
+            device=self._job.device,
+            threads=self._config.cluster.threads,
+            precision=self._config.train.precision,
+            compile=self._config.train.compile,
+        )
+        if self._saver.is_saver:
+            environment = {"system": system, "torch": facts, "packages": capture_packages(), "determinism": determinism}
+            self._recorder.event(events.NODE_ENVIRONMENT, node=self._node, environment=environment)
+        owned = ranges(self._config.train.micro_batches, len(form.seats))[place]
+        self._recorder.event(
+            events.WORKER_JOINED,
+            rank=self._job.rank,
+            worker=self._job.worker,
+            node=self._node,
+            host=platform.node(),
+            pid=os.getpid(),
+            membership=form.membership,
+            micro_batches=[owned.start, owned.stop],
+            device=self._job.device,
+            determinism=determinism["id"],
+            config_digest=digest_json(self._job.config),
+            source_digest=self._job.source_digest,
+        )
+
+    def _finish(self, outcome: str) -> None:
+        self._saver.close()
+        self._recorder.event(
+            events.WORKER_FINISHED,
+            rank=self._job.rank,
+            worker=self._job.worker,
+            outcome=outcome,
+            step=self._training.step,
+            fingerprint=self._training.fingerprint(),
+            cpu_seconds=time.process_time(),
+            recording_cpu_seconds=self._recorder.cpu_seconds,
+        )
+        self._member.ended(outcome)
 
 
 def _set_up_torch(config: Config, kind: str) -> torch.device:
@@ -123,71 +256,3 @@ def _set_up_torch(config: Config, kind: str) -> torch.device:
         os.environ.update(DETERMINISTIC_CUDA)
         torch.cuda.set_device(0)
     return torch.device(kind)
-
-
-def _exchange(config: Config, workers: int) -> Exchange:
-    if workers == 1:
-        return SingleExchange()
-    group = dist.group.WORLD
-    assert group is not None
-    exchange: Exchange = NativeExchange(group) if config.train.reduction == "native" else TreeExchange(group)
-    return GuardedExchange(exchange)
-
-
-class GuardedExchange:
-    """Tells a broken exchange from an error of the model: what the process group raises becomes PeerLost."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        self.rank = exchange.rank
-        self.workers = exchange.workers
-
-    def sum(self, partial: Sequence[Root], micro_batches: int) -> Tensor:
-        """See `Exchange.sum`. Raises PeerLost."""
-        try:
-            return self._exchange.sum(partial, micro_batches)
-        except (RuntimeError, ConnectionError) as error:
-            raise PeerLost(f"the exchange broke: {str(error).splitlines()[0]}") from error
-
-
-def _join(job: Job, config: Config, recorder: WorkerRecorder, local_rank: int, node: str) -> None:
-    """Record who joined with what, and once a node what the node is."""
-    system, facts = capture_system(os.environ), torch_facts()
-    determinism = determinism_class(
-        system,
-        facts,
-        device=job.device,
-        threads=config.cluster.threads,
-        precision=config.train.precision,
-        compile=config.train.compile,
-    )
-    if local_rank == 0:
-        environment = {"system": system, "torch": facts, "packages": capture_packages(), "determinism": determinism}
-        recorder.event(events.NODE_ENVIRONMENT, node=node, environment=environment)
-    owned = ranges(config.train.micro_batches, job.workers)[recorder.rank]
-    recorder.event(
-        events.WORKER_JOINED,
-        rank=recorder.rank,
-        node=node,
-        host=platform.node(),
-        pid=os.getpid(),
-        membership=job.membership,
-        micro_batches=[owned.start, owned.stop],
-        device=job.device,
-        determinism=determinism["id"],
-        config_digest=digest_json(job.config),
-        source_digest=job.source_digest,
-    )
-
-
-def _watch_driver(job: Job) -> None:
-    """End this process soon after the driver is gone: nothing it computes would be collected."""
-    if platform.node() != job.driver_host:
-        return
-
-    def watch() -> None:
-        while is_alive(job.driver_pid, job.driver_started):
-            time.sleep(_DRIVER_LOOK_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="driver-watch", daemon=True).start()

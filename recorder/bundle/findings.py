@@ -16,6 +16,8 @@ Kind = Literal[
     "event",  # an event and a file, or two events, contradict each other
     "schema",  # JSON that is not as its published schema says
     "steps",  # a step is missing, or was recorded twice with different results
+    "worker",  # how a worker ended is not recorded, or contradictory
+    "membership",  # who computed which micro-batches of which steps does not add up
     "checkpoint",  # a checkpoint and its record contradict each other
     "config",  # what was used is not what was recorded
     "seal",  # an earlier seal is damaged, or does not fit

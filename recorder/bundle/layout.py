@@ -99,6 +99,12 @@ def is_partial(path: str) -> bool:
     return path.endswith(PARTIAL)
 
 
+def writer_of_partial(name: str) -> int | None:
+    """The id of the process that writes, or wrote, the unfinished checkpoint in a folder of this name."""
+    number = name.removesuffix(PARTIAL).rpartition(".")[2]
+    return int(number) if number.isdecimal() else None
+
+
 def archived_seal(number: int) -> str:
     """Where the manifest of an earlier seal is kept after a resume."""
     return f"{ADDENDA}/seal-{number:04d}.json"

@@ -51,6 +51,26 @@ def overlaps(ranges: Iterable[Range]) -> list[Range]:
     return merge(found)
 
 
+def subtract(ranges: Iterable[Range], others: Iterable[Range]) -> list[Range]:
+    """The steps of `ranges` that are in none of `others`, merged."""
+    left: list[Range] = []
+    taken = merge(others)
+    place = 0
+    for first, last in merge(ranges):
+        # A range of `taken` may reach into several of `ranges`: it is passed only when it ends before `first`.
+        while place < len(taken) and taken[place][0] <= last:
+            start, end = taken[place]
+            if first < start:
+                left.append((first, start - 1))
+            first = max(first, end + 1)
+            if end > last:
+                break
+            place += 1
+        if first <= last:
+            left.append((first, last))
+    return left
+
+
 def contains(ranges: Iterable[Range], step: int) -> bool:
     """Whether `step` is in one of `ranges`."""
     return any(first <= step <= last for first, last in ranges)

@@ -77,6 +77,7 @@ def _look_inside(files: Files, manifest: dict[str, Any] | None, state: str, find
     from recorder.bundle.verify_documents import check_documents, check_identity
     from recorder.bundle.verify_events import check_captured, check_checkpoints, check_logs, check_segments
     from recorder.bundle.verify_ledger import check_ledger
+    from recorder.bundle.verify_members import check_members
     from recorder.bundle.verify_seals import check_seals
     from recorder.bundle.verify_series import check_series
     from recorder.bundle.verify_steps import check_steps
@@ -102,6 +103,7 @@ def _look_inside(files: Files, manifest: dict[str, Any] | None, state: str, find
         parent = run.get("parent")
         origin = parent.get("step") if isinstance(parent, dict) else 0
         check_steps(files, ledger, metrics, promises, origin if isinstance(origin, int) else 0, findings)
+        check_members(files, ledger, metrics, promises, running, findings)
     except OSError as error:
         name = Path(str(error.filename)).name
         findings.add(name, "missing", f"it could not be read: {error.strerror}")

@@ -18,10 +18,14 @@ _FREE_SECTIONS = ("run", "cluster", "checkpoint", "recorder")
 
 @dataclass(frozen=True)
 class Promise:
-    """What an attempt promises about its bits: equal `key`, equal bits; nothing unless `promised`."""
+    """What an attempt promises about its bits: equal `key`, equal bits; nothing unless `promised`.
+
+    A step of it is `micro_batches` micro-batches, whoever computes them; None where no config says how many.
+    """
 
     key: Hashable
     promised: bool
+    micro_batches: int | None = None
 
 
 def check_configs(files: Files, ledger: LedgerFacts, findings: Findings) -> dict[int, Promise]:
@@ -69,8 +73,12 @@ def _compare(number: int, attempt: AttemptFacts, key: str, path: str, own: str |
 
 def _promise(values: Any, attempt: AttemptFacts) -> Promise:
     config = values if isinstance(values, dict) else {}
-    train = config.get("train")
-    promised = not (isinstance(train, dict) and train.get("reduction") == "native")
+    train = config["train"] if isinstance(config.get("train"), dict) else {}
+    micro_batches = train.get("micro_batches")
     bits = {key: value for key, value in config.items() if key not in _FREE_SECTIONS}
     classes = frozenset(str(worker.get("determinism")) for worker in attempt.joined)
-    return Promise((digest_json(bits), classes), promised)
+    return Promise(
+        key=(digest_json(bits), classes),
+        promised=train.get("reduction") != "native",
+        micro_batches=micro_batches if isinstance(micro_batches, int) else None,
+    )

@@ -8,6 +8,8 @@ from typing import Any
 
 from recorder.bundle import layout, schema
 from recorder.bundle.findings import Findings
+from recorder.bundle.member_facts import MemberFacts
+from recorder.bundle.state_differences import StateDifferences
 from recorder.bundle.verify_files import Files
 from recorder.ledger import events
 from recorder.ledger.chain import check_line
@@ -25,7 +27,7 @@ class AttemptFacts:
     joined: list[Fields] = field(default_factory=list)
     restored: list[int] = field(default_factory=list)
     finished: list[Fields] = field(default_factory=list)
-    has_gap: bool = False
+    members: MemberFacts = field(default_factory=MemberFacts)
 
 
 @dataclass
@@ -40,7 +42,8 @@ class LedgerFacts:
     closed: dict[str, Fields] = field(default_factory=dict)  # closed segments of the series, by path
     logs: dict[str, list[Fields]] = field(default_factory=dict)  # stated prefixes of each log, in order
     closed_logs: set[str] = field(default_factory=set)
-    diverged: list[Fields] = field(default_factory=list)
+    diverged: list[tuple[int, Fields]] = field(default_factory=list)  # with the attempt
+    differences: StateDifferences = field(default_factory=StateDifferences)
     outcome: str | None = None
     last_type: str | None = None
 
@@ -151,15 +154,16 @@ class _Reader:
         kind, fields, facts = event["type"], event["fields"], self.facts
         attempt = facts.attempt(event["attempt"])
         facts.last_type = kind
+        attempt.members.follow(kind, fields)
+        facts.differences.follow(event["attempt"], kind, fields)
         if kind in {events.RECORD_GAP, events.SEGMENT_TORN, events.SPOOL_TORN}:
-            attempt.has_gap |= kind == events.RECORD_GAP
             self._findings.note(_stated_gap(name, kind, fields))
         elif kind.startswith("checkpoint."):
             _learn_checkpoint(facts, attempt, kind, fields)
         elif kind in {events.SEGMENT_CLOSED, events.LOG_EXTENDED, events.LOG_CLOSED}:
             _learn_file(facts, kind, fields)
         else:
-            _learn_course(facts, attempt, kind, fields)
+            _learn_course(facts, event["attempt"], kind, fields)
 
 
 def link_problem(line: bytes, record: dict[str, Any], previous: str) -> str | None:
@@ -177,7 +181,8 @@ def _stated_gap(name: str, kind: str, fields: Fields) -> str:
     return f"a torn record of {fields['bytes']} bytes at the end of {torn} is kept in {name}"
 
 
-def _learn_course(facts: LedgerFacts, attempt: AttemptFacts, kind: str, fields: Fields) -> None:
+def _learn_course(facts: LedgerFacts, number: int, kind: str, fields: Fields) -> None:
+    attempt = facts.attempt(number)
     if kind in {events.RUN_STARTED, events.ATTEMPT_STARTED}:
         attempt.files |= fields.get("files", {})
         attempt.started |= fields
@@ -189,7 +194,7 @@ def _learn_course(facts: LedgerFacts, attempt: AttemptFacts, kind: str, fields: 
     elif kind == events.WORKER_FINISHED:
         attempt.finished.append(fields)
     elif kind == events.STEP_DIVERGED:
-        facts.diverged.append(fields)
+        facts.diverged.append((number, fields))
     elif kind == events.RUN_ENDED:
         facts.outcome = fields["outcome"]
 

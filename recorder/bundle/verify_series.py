@@ -18,15 +18,22 @@ from recorder.ledger.lines import parse_object
 _SEGMENT = re.compile(r"[^/]+/(\d+)\.(jsonl|parquet)")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _KEYS = ("attempt", "membership", "step")
+_RANKS = "worker_rank"
+
+Ranks = tuple[int, ...]
 
 
 @dataclass
 class SeriesFacts:
-    """What is in a series' segments: rows of each, and for metrics the steps of each (attempt, membership)."""
+    """What is in a series' segments: rows of each, and for metrics the steps of each (attempt, membership).
+
+    `parts` has the steps once more, by the ranks of the workers that a row is made from.
+    """
 
     rows: dict[str, int] = field(default_factory=dict)
     steps: dict[tuple[int, int], StepRanges] = field(default_factory=dict)
     late: StepRanges = field(default_factory=StepRanges)
+    parts: dict[tuple[int, int], dict[Ranks, StepRanges]] = field(default_factory=dict)  # by the ranks in a row
     fingerprints: dict[int, str] = field(default_factory=dict)  # of the steps that were asked for
 
 
@@ -147,6 +154,8 @@ class _Reader:
             return
         for row in rows:
             attempt, membership, step = (row[key] for key in _KEYS)
+            parts = self.facts.parts.setdefault((attempt, membership), {})
+            parts.setdefault(tuple(row.get(_RANKS) or ()), StepRanges()).add(step)
             if row.get("late"):
                 self.facts.late.add(step)
             else:
@@ -159,7 +168,7 @@ def _columns(table: Any, series: str) -> Iterator[dict[str, Any]]:
     """The rows of a closed segment, but only the columns that are needed here."""
     if series != layout.METRICS:
         return
-    names = [name for name in (*_KEYS, "late", "fingerprint") if name in table.column_names]
+    names = [name for name in (*_KEYS, _RANKS, "late", "fingerprint") if name in table.column_names]
     for values in zip(*(table.column(name).to_pylist() for name in names), strict=True):
         row = dict(zip(names, values, strict=True))
         _check_keys(row)
@@ -170,3 +179,5 @@ def _check_keys(row: dict[str, Any]) -> None:
     """Raise ValueError unless the row says what step of which attempt and membership it is about."""
     if not all(isinstance(row.get(key), int) and row[key] >= 0 for key in _KEYS):
         raise ValueError("a row lacks attempt, membership or step")
+    if not all(isinstance(rank, int) for rank in row.get(_RANKS) or ()):
+        raise ValueError(f"the {_RANKS} of a row are no numbers")

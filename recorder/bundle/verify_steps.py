@@ -31,7 +31,7 @@ def check_steps(
     if not all(files.sound(name) for name in files.below(layout.METRICS)):
         return
     _check_order(ledger, series, origin, findings)
-    _check_repeats(files, series, promises, findings)
+    _check_repeats(files, ledger, series, promises, findings)
     _check_agreement(ledger, promises, findings)
 
 
@@ -64,43 +64,70 @@ def _report_gap(
     ledger: LedgerFacts, gap: Range, attempts: tuple[int, int], membership: int, findings: Findings
 ) -> None:
     where = f"{shown(gap)} before or in attempt {attempts[1]}, membership {membership}"
-    if any(facts.has_gap for number, facts in ledger.attempts.items() if attempts[0] <= number <= attempts[1]):
+    if any(facts.members.has_gap for number, facts in ledger.attempts.items() if attempts[0] <= number <= attempts[1]):
         findings.note(f"no row of {where}: the gap is recorded")
     else:
         findings.add(layout.METRICS, "steps", f"no row of {where}")
 
 
-def _check_repeats(files: Files, series: SeriesFacts, promises: Promises, findings: Findings) -> None:
-    """A step recorded twice gave the same bits, where they were promised."""
+def _check_repeats(
+    files: Files, ledger: LedgerFacts, series: SeriesFacts, promises: Promises, findings: Findings
+) -> None:
+    """A step recorded twice gave the same bits, where they were promised and all workers' states were the same."""
     ranges = [item for steps in (*series.steps.values(), series.late) for item in steps.raw()]
     repeated = overlaps(ranges)
     if not repeated:
         return
     findings.counts["repeated_steps"] = sum(last - first + 1 for first, last in repeated)
-    unpromised = unequal = 0
-    seen: dict[Any, dict[str, Any]] = {}
+    comparison = _Comparison(ledger, promises, findings)
     try:
         for row in read_rows(files.bundle, layout.METRICS):
-            if not contains(repeated, row["step"]):
-                continue
-            promise = promises.get(row["attempt"])
-            first = seen.setdefault((row["step"], promise and promise.key), row)
-            if differing := [name for name in _EQUAL if not _equal(first.get(name), row.get(name))]:
-                unequal += 1
-                if promise is not None and not promise.promised:
-                    unpromised += 1
-                else:
-                    attempts = f"attempts {first['attempt']} and {row['attempt']}"
-                    wrong = f"step {row['step']} was recorded twice ({attempts}) with different {', '.join(differing)}"
-                    findings.add(layout.METRICS, "steps", wrong)
+            if contains(repeated, row["step"]):
+                comparison.add(row)
     except (BundleError, OSError):
         return  # said where the segments were checked
-    if unpromised:
-        findings.note(f"{unpromised} steps recorded twice differ; train.reduction=native promises no equal bits")
-    if len({step for step, _ in seen}) < len(seen):
-        findings.note("steps recorded twice with a different config or determinism class were not compared")
-    elif not unequal:
-        findings.note(f"{findings.counts['repeated_steps']} steps were recorded more than once, with equal results")
+    comparison.conclude()
+
+
+class _Comparison:
+    """Compares each row of a repeated step with the first one of the same promise."""
+
+    def __init__(self, ledger: LedgerFacts, promises: Promises, findings: Findings) -> None:
+        self._ledger = ledger
+        self._promises = promises
+        self._findings = findings
+        self._first: dict[Any, dict[str, Any]] = {}
+        self._unpromised = self._unequal = self._void = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Compare a row; one from a time in which the workers' states differed is only counted."""
+        if self._ledger.differences.cover(row["attempt"], row["membership"], row["step"]):
+            self._void += 1
+            return
+        promise = self._promises.get(row["attempt"])
+        first = self._first.setdefault((row["step"], promise and promise.key), row)
+        differing = [name for name in _EQUAL if not _equal(first.get(name), row.get(name))]
+        if not differing:
+            return
+        self._unequal += 1
+        if promise is not None and not promise.promised:
+            self._unpromised += 1
+        else:
+            attempts = f"attempts {first['attempt']} and {row['attempt']}"
+            wrong = f"step {row['step']} was recorded twice ({attempts}) with different {', '.join(differing)}"
+            self._findings.add(layout.METRICS, "steps", wrong)
+
+    def conclude(self) -> None:
+        """Say what was not compared, or that all were equal."""
+        note = self._findings.note
+        if self._unpromised:
+            note(f"{self._unpromised} steps recorded twice differ; train.reduction=native promises no equal bits")
+        if self._void:
+            note(f"{self._void} rows recorded while the workers' states differed are superseded and were not compared")
+        if len({step for step, _ in self._first}) < len(self._first):
+            note("steps recorded twice with a different config or determinism class were not compared")
+        elif not self._unequal and not self._void:
+            note(f"{self._findings.counts['repeated_steps']} steps were recorded more than once, with equal results")
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -109,11 +136,15 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _check_agreement(ledger: LedgerFacts, promises: Promises, findings: Findings) -> None:
-    """The workers of one attempt agreed about each step and ended in the same state."""
+    """The workers of one attempt agreed about each step, or found it out themselves, and ended in the same state."""
     promised = all(promise.promised for promise in promises.values())
-    for fields in ledger.diverged:
+    for number, fields in ledger.differences.stated:
+        expelled = ", ".join(map(str, fields.get("expelled", []))) or "none"
+        found = f"the workers' states differed at step {fields['step']} of attempt {number}; ranks expelled: {expelled}"
+        findings.note(found)
+    for number, fields in ledger.diverged:
         wrong = f"workers disagreed about step {fields['step']}: {', '.join(fields['differing'])}"
-        if promised:
+        if promised and not ledger.differences.cover(number, fields.get("membership", 0), fields["step"]):
             findings.add(layout.METRICS, "steps", wrong)
         else:
             findings.note(wrong)

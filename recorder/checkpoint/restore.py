@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,14 @@ if TYPE_CHECKING:
     from recorder.run import Run
 
 
-def newest_checkpoint(run: Run) -> tuple[int, Path] | None:
+def newest_checkpoint(run: Run, spare: Collection[int] = ()) -> tuple[int, Path] | None:
     """Step and folder of the newest checkpoint whose bytes are as recorded; None when there is none.
 
-    No worker may be training: those of this attempt that still live are killed. A damaged checkpoint is renamed out
+    No worker may be training: those of this attempt that still live are killed, but for the process ids in `spare`,
+    which wait for the answer. A damaged checkpoint is renamed out
     of the way, so that the step can be saved again, and recorded with what is wrong.
     """
-    run.settle()
+    run.settle(spare)
     for step, path, files in run.writer.checkpoints():
         folder = run.path / path
         wrong = damage(folder, files)

@@ -21,8 +21,49 @@ if TYPE_CHECKING:
     import torch
 
     Tensors = Mapping[str, torch.Tensor]
+    WriteTensors = Callable[[Path, Tensors, Mapping[str, str]], dict[str, Any]]
 
 Announce = Callable[[dict[str, Any]], None]
+
+
+def copy_tensors(files: Mapping[str, Tensors], kept: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """Copy the tensors of each file into the memory `kept` from one time to the next.
+
+    Fresh pages would cost more than the copy. What is missing in `kept` or has another shape or type is made anew.
+    """
+    return {
+        file: {name: _copy(tensor, kept, f"{file}/{name}") for name, tensor in tensors.items()}
+        for file, tensors in files.items()
+    }
+
+
+def _copy(tensor: torch.Tensor, kept: dict[str, torch.Tensor], key: str) -> torch.Tensor:
+    import torch
+
+    copy = kept.get(key)
+    if copy is None or copy.shape != tensor.shape or copy.dtype != tensor.dtype:
+        copy = kept[key] = torch.empty_like(tensor, device="cpu", memory_format=torch.contiguous_format)
+    return copy.copy_(tensor.detach())
+
+
+def write_files(
+    folder: Path, step: int, files: Mapping[str, Tensors], state: dict[str, Any], write: WriteTensors
+) -> dict[str, dict[str, Any]]:
+    """Write the files of one state into the new folder `folder`, the marker last; their records, by name.
+
+    `write` writes the tensors of one file and returns its record. All files become read-only. Raises OSError.
+    """
+    # What an earlier process with this number left is no checkpoint.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    records = {}
+    for file, tensors in files.items():
+        records[file] = write(folder / file, tensors, {"format": "pt", "step": str(step)})
+    marker = readable_json(commit_marker(step, state, records))
+    records[layout.CHECKPOINT_STATE] = write_file(folder / layout.CHECKPOINT_STATE, marker).record()
+    for file in records:
+        make_read_only(folder / file)
+    return records
 
 
 class CheckpointWriter:
@@ -47,10 +88,7 @@ class CheckpointWriter:
         """
         started = time.perf_counter()
         self.wait()
-        copied = {
-            file: {name: self._copy(f"{file}/{name}", t) for name, t in tensors.items()}
-            for file, tensors in files.items()
-        }
+        copied = copy_tensors(files, self._copies)
         blocked = time.perf_counter() - started
         arguments = (step, copied, state, blocked)
         self._thread = threading.Thread(target=self._write, args=arguments, name="checkpoint-writer")
@@ -65,15 +103,6 @@ class CheckpointWriter:
             failure, self._failure = self._failure, None
             raise failure
 
-    def _copy(self, key: str, tensor: torch.Tensor) -> torch.Tensor:
-        """Into memory that is kept from one checkpoint to the next: fresh pages would cost more than the copy."""
-        import torch
-
-        kept = self._copies.get(key)
-        if kept is None or kept.shape != tensor.shape or kept.dtype != tensor.dtype:
-            kept = self._copies[key] = torch.empty_like(tensor, device="cpu", memory_format=torch.contiguous_format)
-        return kept.copy_(tensor.detach())
-
     def _write(self, step: int, files: Mapping[str, Tensors], state: dict[str, Any], blocked: float) -> None:
         path = layout.checkpoint_folder(step)
         final = self._bundle / path
@@ -81,7 +110,7 @@ class CheckpointWriter:
         started = time.perf_counter()
         try:
             with recording_errors(final):
-                records = self._write_files(partial, step, files, state)
+                records = write_files(partial, step, files, state, _write_with_digests)
                 partial.rename(final)
                 sync_folder(final.parent)
             seconds = time.perf_counter() - started
@@ -102,18 +131,6 @@ class CheckpointWriter:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
-    def _write_files(
-        self, partial: Path, step: int, files: Mapping[str, Tensors], state: dict[str, Any]
-    ) -> dict[str, dict[str, Any]]:
-        # What an earlier process with this number left is no checkpoint.
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        records = {}
-        for file, tensors in files.items():
-            metadata = {"format": "pt", "step": str(step)}
-            records[file] = write_safetensors(partial / file, tensors, metadata).record()
-        marker = readable_json(commit_marker(step, state, records))
-        records[layout.CHECKPOINT_STATE] = write_file(partial / layout.CHECKPOINT_STATE, marker).record()
-        for file in records:
-            make_read_only(partial / file)
-        return records
+
+def _write_with_digests(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> dict[str, Any]:
+    return write_safetensors(path, tensors, metadata).record()

@@ -14,11 +14,19 @@ from pathlib import Path
 from typing import NoReturn
 
 from recorder import __version__
-from recorder.cli import diff, doctor, list, show, timeline, verify
+from recorder.cli import diff, doctor, list, scale, show, timeline, verify
 from recorder.cli.console import printable
 from recorder.errors import RecorderError, UsageError
 
-_COMMANDS = {"list": list, "show": show, "timeline": timeline, "verify": verify, "diff": diff, "doctor": doctor}
+_COMMANDS = {
+    "list": list,
+    "show": show,
+    "timeline": timeline,
+    "verify": verify,
+    "diff": diff,
+    "scale": scale,
+    "doctor": doctor,
+}
 _EXIT_CODES = "exit codes: 0 fine, 1 a finding, 2 wrong use, 3 this machine cannot do it"
 _RUN_HELP = "RUN is an id, the beginning of one, a path to a bundle, or latest"
 

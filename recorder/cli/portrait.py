@@ -11,6 +11,7 @@ from typing import Any
 from recorder.bundle import layout
 from recorder.bundle.reader import Bundle
 from recorder.bundle.state import OPEN, RUNNING
+from recorder.cli.losses import effective_words, recovery_facts, recovery_words
 from recorder.cli.quantities import between, count, minute, size, sparkline
 
 Facts = dict[str, Any]
@@ -37,7 +38,6 @@ def portrait(bundle: Bundle) -> Facts:
         "determinism": bundle.info.get("determinism"),
         "root": bundle.manifest["root"] if bundle.manifest else None,
         "times": course.times,
-        "attempts": [asdict(attempt) for attempt in bundle.attempts],
         "config": bundle.config,
         "data": bundle.document(layout.DATASET),
         "source": _source(bundle),
@@ -45,7 +45,7 @@ def portrait(bundle: Bundle) -> Facts:
         "results": _results(bundle),
         "checkpoints": [asdict(checkpoint) for checkpoint in bundle.checkpoints],
         "workers": course.workers,
-        "losses": course.losses,
+        **recovery_facts(bundle),
         "torn": bundle.torn_tails(),
         "events": course.counts,
         "files": files,
@@ -57,6 +57,8 @@ def lines(facts: Facts) -> Iterator[tuple[str, str]]:
     """Label and text of each line for a person."""
     yield "state", _standing(facts)
     yield "when", _when(facts)
+    if effective := effective_words(facts):
+        yield "training", effective
     yield "command", _command(facts["command"])
     if parent := facts["parent"]:
         yield "fork of", f"{parent.get('run')} at step {parent.get('step')}"
@@ -74,6 +76,8 @@ def lines(facts: Facts) -> Iterator[tuple[str, str]]:
     yield from _result_lines(facts["results"])
     yield "checkpoints", _checkpoints(facts["checkpoints"])
     yield "workers", _workers(facts)
+    if cost := recovery_words(facts["recovery"]):
+        yield "losses", cost
     yield "record", _record(facts)
     yield "next", _next(facts)
 
@@ -218,7 +222,9 @@ def _workers(facts: Facts) -> str:
     text = " then ".join(map(str, numbers[:6])) + (" …" if len(numbers) > 6 else "") if numbers else "none joined"
     losses = [f"rank {loss.get('rank')} ({loss.get('cause')})" for loss in facts["losses"]]
     more = f" and {len(losses) - 3} more" if len(losses) > 3 else ""
-    return text + (f"; lost: {', '.join(losses[:3])}{more}" if losses else ", none lost")
+    nodes_lost = facts["recovery"]["nodes_lost"]
+    nodes = f", {count(nodes_lost, 'node')} lost" if nodes_lost else ""
+    return text + (f"; lost: {', '.join(losses[:3])}{more}" if losses else ", none lost") + nodes
 
 
 def _record(facts: Facts) -> str:

@@ -38,6 +38,12 @@ def between(start: str, end: str) -> str:
         return ""
 
 
+def clock(seconds: float) -> str:
+    """Time since the beginning, `   0:02:05.3`, in eleven characters up to 10,000 hours."""
+    tenths = int(seconds * 10)
+    return f"{tenths // 36000:4d}:{tenths // 600 % 60:02d}:{tenths // 10 % 60:02d}.{tenths % 10}"
+
+
 def minute(time: str) -> str:
     """A recorded UTC time to the minute."""
     return time[:16].replace("T", " ")

@@ -1,7 +1,7 @@
 """The collector: carries what waits in one attempt's spool folder into the bundle, each record once.
 
 It only ever reads files: spools, and the raw stdout and stderr files beside them. Their names are
-`<origin>.<membership>.<suffix>`; `origin` is `driver`, `rank-<r>` or `controller`. Nodes that do not share the folder
+`<origin>.<incarnation>.<suffix>`; `origin` is `driver`, `rank-<r>` or `controller`. Nodes that do not share the folder
 need something that mirrors their files into it; the collector does not change for them.
 """
 
@@ -106,9 +106,9 @@ class Collector:
                 self._report_damage(name, offset, torn)
         self.flush()
 
-    def flush(self) -> None:
-        """Carry over the steps that lack a worker's part, when that worker will not send it any more."""
-        for row in self._assembler.flush():
+    def flush(self, before: int | None = None) -> None:
+        """Carry over the steps, of memberships `before` this one or of all, that lack a part which will not come."""
+        for row in self._assembler.flush(before):
             self._destination.add_row(row.values, row.differing)
 
     def _discover(self) -> None:

@@ -2,7 +2,7 @@
 
 `stream` is `stdout`, `stderr` or `logging`; a carriage return inside a line is written as `\\r`, bytes that are no
 UTF-8 as `\\xNN`. The last line of a process killed in the middle of it ends with ` [unfinished]`. Where another process
-took over the rank, a line of the stream `recorder` says so: `membership <m>`. Before the first of them it is 0.
+took over, a line of the stream `recorder` says so: `incarnation <n>`. Before the first of them it is 0.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LogSource(NamedTuple):
     """What lines come from: one stream of one process. `origin` is `driver` or `rank-<r>`."""
 
     origin: str
-    membership: int
+    incarnation: int
     stream: str
 
 
@@ -38,7 +38,7 @@ class LogWriter:
         self._handle: int | None = None
         self._hasher = DigestingHasher()
         self._lines: Counter[tuple[int, str]] = Counter()
-        self._membership = 0
+        self._incarnation = 0
         self._announced = 0
         if self._file.exists():
             with recording_errors(self._file):
@@ -46,16 +46,16 @@ class LogWriter:
 
     def append(self, time: float, source: LogSource, text: str) -> None:
         """Append one line seen at POSIX `time`."""
-        if source.membership != self._membership:
-            self._write(f"{utc_text(time)} {_OWN_STREAM} membership {source.membership}\n")
-            self._membership = source.membership
+        if source.incarnation != self._incarnation:
+            self._write(f"{utc_text(time)} {_OWN_STREAM} incarnation {source.incarnation}\n")
+            self._incarnation = source.incarnation
         one_line = text.replace("\r", "\\r").replace("\n", "\\n")
         self._write(f"{utc_text(time)} {source.stream} {one_line}\n")
-        self._lines[source.membership, source.stream] += 1
+        self._lines[source.incarnation, source.stream] += 1
 
     def lines(self, source: LogSource) -> int:
         """How many lines of `source` are in the file."""
-        return self._lines[source.membership, source.stream]
+        return self._lines[source.incarnation, source.stream]
 
     def extended(self) -> FileDigest | None:
         """The digest of all lines so far, or None when nothing came since it was asked for last."""
@@ -98,9 +98,9 @@ class LogWriter:
             _, _, rest = line[:-1].decode(errors="backslashreplace").partition(" ")
             stream, _, text = rest.partition(" ")
             if stream == _OWN_STREAM and (number := text.rpartition(" ")[2]).isdecimal():
-                self._membership = int(number)
+                self._incarnation = int(number)
             else:
-                self._lines[self._membership, stream] += 1
+                self._lines[self._incarnation, stream] += 1
 
     def _make_writable(self) -> None:
         """Its writer may have been killed after it had closed the file and before the attempt ended."""

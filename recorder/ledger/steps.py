@@ -53,9 +53,10 @@ class StepAssembler:
         parts[part.rank] = part
         return [self._row(key, self._pending.pop(key))] if len(parts) == part.workers else []
 
-    def flush(self) -> list[StepRow]:
-        """The rows of all steps that still lack a worker's part, in order."""
-        return [self._row(key, self._pending.pop(key)) for key in sorted(self._pending)]
+    def flush(self, before: int | None = None) -> list[StepRow]:
+        """The rows of all steps, of memberships `before` this one or of all, that still lack a part, in order."""
+        due = sorted(key for key in self._pending if before is None or key[0] < before)
+        return [self._row(key, self._pending.pop(key)) for key in due]
 
     def _row(self, key: Key, parts: dict[int, Part], late: int | None = None) -> StepRow:
         membership, step = key

@@ -88,6 +88,7 @@ class RunBuilder:
             ]
         for rank, worker in enumerate(self.ranks):
             worker.spool._clock = self.clock
+            worker.enter(membership, self.workers)
             if rank == 0:
                 worker.event(events.NODE_ENVIRONMENT, node="node-a", environment=NODE)
             worker.event(events.WORKER_JOINED, **self._joined(rank, membership) | fields)

@@ -67,20 +67,61 @@ def edit_event(bundle: Path, kind: str, change: Callable[[dict[str, Any]], Any],
 
 def rechain_ledger(bundle: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Change events and make the whole ledger consistent again, the digests between its segments included."""
+
+    def changed(event: dict[str, Any]) -> list[dict[str, Any]]:
+        change(event)
+        return [event]
+
+    rewrite_ledger(bundle, changed)
+
+
+def rewrite_ledger(bundle: Path, replace: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> None:
+    """Put others in the place of each event, or none, and make the whole ledger consistent again."""
     segments = layout.segments(bundle, layout.LEDGER)
     previous = json.loads(segments[0].read_bytes().splitlines()[0])["prev"]
     before: Path | None = None
+    seq = 0
     for path in segments:
         lines = []
         for line in path.read_bytes().splitlines():
             event = {key: value for key, value in json.loads(line).items() if key not in {"prev", "hash"}}
             if event["type"] == "segment.opened" and before is not None:
                 event["fields"]["previous"] |= digest_file(before).record()
-            change(event)
-            previous, rewritten = chained_line(previous, event)
-            lines.append(rewritten)
+            for written in replace(event):
+                seq += 1
+                previous, rewritten = chained_line(previous, written | {"seq": seq})
+                lines.append(rewritten)
         overwrite(path, b"".join(lines))
         before = path
+
+
+def rewrite_metrics(bundle: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change rows of closed segments, and make chains, headers and the ledger's digests of them consistent again."""
+    digests: dict[str, dict[str, Any]] = {}
+    last: str | None = None
+    for path in layout.segments(bundle, layout.METRICS):
+        segment = read_segment(path)
+        header = segment.header
+        if digests:
+            header["previous"] |= digests[header["previous"]["path"]]
+        last, line = chained_line(last or segment.prev, {"header": header})
+        lines = [line]
+        for row in segment.rows():
+            change(row)
+            last, line = chained_line(last, row)
+            lines.append(line)
+        source = path.with_suffix(".changed")
+        source.write_bytes(b"".join(lines))
+        path.unlink()
+        write_segment(source, path)
+        source.unlink()
+        digests[path.relative_to(bundle).as_posix()] = digest_file(path).record()
+
+    def restate(event: dict[str, Any]) -> None:
+        if event["type"] == "segment.closed" and event["fields"]["path"] in digests:
+            event["fields"] |= digests[event["fields"]["path"]]
+
+    rechain_ledger(bundle, restate)
 
 
 def rechain_segment(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:

@@ -1,4 +1,4 @@
-"""The first function that runs in a worker. It brings the code: what runs is the recorded source archive.
+"""The first thing that runs in a worker. It brings the code: what runs is the recorded source archive.
 
 Pickled by value, so it imports nothing of this project until the archive is on `sys.path`.
 """
@@ -6,6 +6,14 @@ Pickled by value, so it imports nothing of this project until the archive is on 
 from __future__ import annotations
 
 from typing import Any
+
+
+class Worker:
+    """The Ray actor that is a worker."""
+
+    def run(self, arguments: dict[str, Any]) -> None:
+        """Run one worker to its end."""
+        start_worker(arguments)
 
 
 def start_worker(arguments: dict[str, Any]) -> None:
@@ -24,10 +32,11 @@ def start_worker(arguments: dict[str, Any]) -> None:
     import ray
     from blake3 import blake3
 
-    root = Path(arguments["code"]) / arguments["digest"]
+    digest = arguments["job"]["source_digest"]
+    root = Path(arguments["code"]) / digest
     if not root.is_dir():
         archive = ray.get(arguments["archive"])
-        if blake3(archive).hexdigest() != arguments["digest"]:
+        if blake3(archive).hexdigest() != digest:
             raise RuntimeError("the source archive that reached this worker is not the one that was recorded")
         root.parent.mkdir(parents=True, exist_ok=True)
         unpacked = Path(tempfile.mkdtemp(dir=root.parent))

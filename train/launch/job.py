@@ -1,4 +1,4 @@
-"""What a worker is told: one frozen value, made by the driver, the same for every rank."""
+"""What a worker is told: one frozen value, made by the driver for each process."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Job:
-    """One launch of a group of workers. `config` is plain, as recorded; paths are valid on every node of the run."""
+    """One worker process: the `incarnation`-th of its `rank` in this attempt, counted from 0.
+
+    `config` is plain, as recorded; paths are valid on every node of the run. `coordinator` and `meeting` are addresses
+    (`host:port`) in the driver, which answers those who know `token`.
+    """
 
     config: dict[str, Any]
     bundle: str
     data: str
     spool: str
     attempt: int
-    membership: int
-    start_step: int
-    restore: str | None
-    config_digest: str
+    rank: int
+    incarnation: int
+    coordinator: str
+    meeting: str
+    token: str
     source_digest: str
-    determinism: str
-    driver_host: str
-    driver_pid: int
-    driver_started: int
     device: str
 
     @property
-    def workers(self) -> int:
-        """How many workers share the run."""
-        workers: int = self.config["cluster"]["workers"]
-        return workers
+    def worker(self) -> str:
+        """The name of the process in the record."""
+        return f"rank-{self.rank}.{self.incarnation}"
 
     def message(self) -> dict[str, Any]:
         """As plain values, which a worker can read before it has this project's code."""

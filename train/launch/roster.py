@@ -1,15 +1,19 @@
-"""Who is in the run: what workers and Ray say about workers and nodes, joined into events and a verdict."""
+"""Who is in the run: what workers, the coordinator and Ray say about workers and nodes, joined into events."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+from recorder.canonical import utc_text
 from recorder.capture.differences import node_differences
 from recorder.ledger import events
+from recorder.nodes.cause import cause
 from recorder.run import Run
 from train.config import Config
-from train.launch.ray_cluster import Loss
+from train.membership.messages import Position, Stage
+from train.membership.notices import Formed
+from train.step.tree import ranges
 
 
 class Roster:
@@ -17,70 +21,80 @@ class Roster:
 
     def __init__(self, run: Run, config: Config, determinism: str) -> None:
         self._run = run
+        self._config = config
         self._determinism = determinism
         self._first_environment: dict[str, Any] | None = None
-        self._config = config
-        self._membership = 0
-        self._joined: dict[int, dict[str, Any]] = {}
-        self._finished: dict[int, dict[str, Any]] = {}
         self._nodes: dict[str, bool] = {}
-        self._start_step = 0
-        self._exchange_failed = False
-        self._last_step = 0
+        self._redone = 0
+        self._back_to: int | None = None
+        self.membership = -1
+        self.members: set[str] = set()
+        self.ranks: list[int] = []
+        self.most_workers = 0
+        self.has_committed = False
+        self.ended: dict[str, str] = {}
+        self.draining: dict[str, dict[str, Any]] = {}
         self.exceptions: list[dict[str, Any]] = []
-        self.signals = 0
         self.lost = 0
+        self.last_step = 0
         self.evaluation: dict[str, Any] | None = None
         self.loss: float | None = None
-
-    @property
-    def working(self) -> bool:
-        """Whether the workers of the present launch have joined, so that they can be asked to stop in order."""
-        return bool(self._joined)
-
-    def begin_membership(self, membership: int, start_step: int) -> None:
-        """A group of workers is about to be launched; steps recorded beyond its start will be redone."""
-        if membership and self._last_step > start_step:
-            self._run.event(events.STEP_REDONE, first=start_step + 1, last=self._last_step, membership=membership)
-        self._membership, self._start_step, self._last_step = membership, start_step, start_step
-        self._joined, self._finished = {}, {}
-        self._exchange_failed = False
 
     def observe(self, kind: str, content: dict[str, Any]) -> None:
         """Take one row or event of the run."""
         if kind == "row":
-            self._last_step = max(self._last_step, content["step"])
+            self.last_step = max(self.last_step, content["step"])
             self.loss = float(content["loss"]) if "loss" in content else None
         elif kind == events.WORKER_JOINED:
-            self._joined[content["rank"]] = content
-            if len(self._joined) == self._config.cluster.workers:
-                self._complete_membership()
             self._compare_determinism(content)
         elif kind == events.NODE_ENVIRONMENT:
             self._compare_node(content)
-        elif kind == events.WORKER_FINISHED:
-            self._finished[content["rank"]] = content
-        elif kind == events.EXCHANGE_FAILED:
-            self._exchange_failed = True
         elif kind == events.EXCEPTION:
             self.exceptions.append(content)
         elif kind == events.EVALUATED:
             self.evaluation = content
 
-    def outcome(self, losses: list[Loss]) -> str | None:
-        """How the group ended: an outcome of the attempt, or None when workers were lost and it may go on."""
-        for loss in losses:
-            if loss.died:
-                self._lose(loss)
-        if self.exceptions:
-            return "failed"
-        outcomes = {fields["outcome"] for fields in self._finished.values()}
-        if not losses and len(self._finished) == self._config.cluster.workers:
-            return "interrupted" if "interrupted" in outcomes else "finished"
-        if any(loss.died for loss in losses) or self._exchange_failed:
-            return None
-        self._report_unexplained(losses)
-        return "failed"
+    def goes_back_to(self, step: int) -> None:
+        """No worker has a living state: the next membership begins with that of `step`."""
+        self._back_to = step
+
+    def record_membership(self, notice: Formed) -> None:
+        """A membership was formed: who does what from here on, and which steps are computed again."""
+        form = notice.form
+        self._record_redone(form.membership, form.position, notice.reason)
+        owned = ranges(self._config.train.micro_batches, len(form.seats))
+        workers = [
+            {
+                "rank": seat.rank,
+                "worker": seat.worker,
+                "node": seat.node,
+                "pid": notice.hellos[seat.worker].pid,
+                "micro_batches": [part.start, part.stop],
+            }
+            for seat, part in zip(form.seats, owned, strict=True)
+        ]
+        self._run.event(
+            events.MEMBERSHIP_CHANGED,
+            membership=form.membership,
+            start_step=form.position.step,
+            reason=notice.reason,
+            workers=workers,
+            source={"kind": form.source.kind, "step": form.source.step},
+        )
+        self.membership = form.membership
+        self.members = {seat.worker for seat in form.seats}
+        self.ranks = [seat.rank for seat in form.seats]
+        self.most_workers = max(self.most_workers, len(form.seats))
+        self.has_committed = False
+
+    def committed(self) -> None:
+        """The present membership has committed a round."""
+        self.has_committed = True
+
+    def take_redone(self) -> int:
+        """How many committed steps were computed again since this was asked for last."""
+        redone, self._redone = self._redone, 0
+        return redone
 
     def watch_nodes(self, nodes: dict[str, dict[str, Any]]) -> None:
         """Record nodes that came or went since the last look, as Ray tells it."""
@@ -88,13 +102,38 @@ class Roster:
             if state["alive"] and not self._nodes.get(node, False):
                 self._run.event(events.NODE_JOINED, node=node, address=state["address"])
             elif not state["alive"] and self._nodes.get(node, False):
-                evidence = {name: state[name] for name in ("death_reason", "death_message")}
-                self._run.event(events.NODE_LOST, node=node, cause="unknown", evidence=evidence)
+                evidence = {name: state[name] for name in ("alive", "death_reason", "death_message")}
+                why = cause({"node": evidence})
+                self._run.event(events.NODE_LOST, node=node, address=state["address"], cause=why, evidence=evidence)
             self._nodes[node] = state["alive"]
+
+    def node_drains(self, node: str, deadline: float | None) -> bool:
+        """Record that a node will go; whether that is new."""
+        if node in self.draining:
+            return False
+        at = utc_text(deadline) if deadline else None
+        self.draining[node] = {"deadline": at}
+        self._run.event(events.NODE_DRAINING, node=node, deadline=at, reason="drain")
+        return True
 
     def totals(self) -> dict[str, Any]:
         """What the end of the attempt says of it."""
-        return {"workers_lost": self.lost, "last_step": self._last_step}
+        return {"workers_lost": self.lost, "last_step": self.last_step}
+
+    def _record_redone(self, membership: int, position: Position, reason: str) -> None:
+        """After a loss the step that was being computed is computed again; after a return also committed ones."""
+        back_to, self._back_to = self._back_to, None
+        if membership == 0:
+            return
+        self._run.drain()
+        last = max(self.last_step, position.step)
+        committed = last - position.step if back_to is not None else 0
+        self._redone += committed
+        dropped = reason not in {"worker joined", "worker left"} and position.stage == Stage.SETTLED
+        if committed or dropped:
+            first, last = position.step + 1, max(last, position.step + 1)
+            named = {"first": first, "last": min(last, self._config.train.steps), "membership": membership}
+            self._run.event(events.STEP_REDONE, **named, reason=reason, recorded=committed)
 
     def _compare_determinism(self, worker: dict[str, Any]) -> None:
         """A worker of another class than the run was recorded with cannot be promised the same bits."""
@@ -109,35 +148,3 @@ class Roster:
             self._first_environment = environment
         elif differences := node_differences(self._first_environment, environment):
             self._run.event(events.NODE_DIFFERS, node=content["node"], differences=differences)
-
-    def _complete_membership(self) -> None:
-        workers = [self._joined[rank] for rank in sorted(self._joined)]
-        named = [{name: worker[name] for name in ("rank", "node", "pid", "micro_batches")} for worker in workers]
-        self._run.event(
-            events.MEMBERSHIP_CHANGED, membership=self._membership, start_step=self._start_step, workers=named
-        )
-
-    def _report_unexplained(self, losses: list[Loss]) -> None:
-        """Nobody died, and yet what the workers recorded of their end is not here."""
-        message = (
-            "the workers ended, but their records did not reach the driver: every node must see the folder "
-            f"{self._run.spool_folder}; set recorder.spool to one that they share"
-        )
-        evidence = "; ".join(loss.evidence for loss in losses)
-        fields = {"rank": None, "kind": "RecordMissing", "message": message, "traceback": evidence}
-        self._run.event(events.EXCEPTION, expected=True, **fields)
-
-    def _lose(self, loss: Loss) -> None:
-        """Ray's word alone does not tell why a process went, so the cause stays unknown and the evidence is kept."""
-        self.lost += 1
-        worker = self._joined.get(loss.rank, {}) if loss.rank is not None else {}
-        named = {name: worker.get(name) for name in ("node", "pid")}
-        self._run.event(
-            events.WORKER_LOST,
-            rank=loss.rank,
-            membership=self._membership,
-            last_step=self._last_step,
-            cause="unknown",
-            evidence=loss.evidence,
-            **named,
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import queue
 import secrets
 import shutil
 import time
@@ -16,10 +17,9 @@ from typing import Any, TextIO
 from recorder.bundle import layout
 from recorder.capture.determinism import determinism_class
 from recorder.capture.torch_build import torch_facts
-from recorder.checkpoint.restore import newest_checkpoint
-from recorder.errors import RecordingError
+from recorder.checkpoint.memory import remove_memory
+from recorder.errors import MachineError, RecordingError
 from recorder.ledger import events
-from recorder.ledger.processes import start_ticks
 from recorder.ledger.streams import StreamCapture
 from recorder.nodes.system_metrics import SystemSampler
 from recorder.run import Run, spool_root
@@ -28,15 +28,18 @@ from train.data import PreparedData, prepare
 from train.launch.capture import capture, command_line
 from train.launch.devices import gpus_to_use
 from train.launch.job import Job
+from train.launch.launcher import Reports
 from train.launch.progress import ProgressDisplay
-from train.launch.ray_cluster import RayCluster
+from train.launch.ray_launcher import RayLauncher
 from train.launch.roster import Roster
 from train.launch.signals import StopSignals
+from train.launch.sources import Sources
 from train.launch.summary import print_summary
+from train.launch.supervisor import Supervisor
+from train.membership.coordinator import Coordinator
+from train.membership.group import open_meeting
+from train.membership.server import CoordinatorServer
 from train.origin import Origin
-
-_WATCH_SECONDS = 0.1
-_NODES_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,6 @@ class Request:
     hydra: dict[str, Any]
     root: Path
     sweep: str | None = None
-
-
-@dataclass(frozen=True)
-class StartPoint:
-    """Where a launch goes on from: a checkpoint's folder, or the beginning."""
-
-    step: int = 0
-    checkpoint: Path | None = None
 
 
 def train(request: Request, terminal: TextIO) -> int:
@@ -82,6 +77,7 @@ class Session:
         self._gpus = gpus
         self._prepared = prepared
         self._terminal = terminal
+        self._inbox: Reports = queue.SimpleQueue()
         self._spools = spool_root(request.config.recorder.spool)
         self._run_id = request.origin.resume.name if request.origin.resume else new_run_id(request.config)
 
@@ -89,18 +85,17 @@ class Session:
         """Train, seal and report. Ray comes up while the rest is being captured."""
         folder = self._spools / self._run_id / "driver"
         with StreamCapture(folder, "driver.0") as streams, StopSignals() as signals:
-            cluster = RayCluster(self._config.cluster, folder / "ray", self._gpus)
+            launcher = RayLauncher(self._config.cluster, self._run_id, self._gpus, self._inbox)
             try:
                 self._open(streams)
                 with self._run:
-                    return self._attempt(cluster, signals)
+                    return self._attempt(launcher, signals)
             finally:
-                cluster.shutdown()
+                launcher.close()
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _open(self, streams: StreamCapture) -> None:
         """Capture everything and open the record of the attempt."""
-        RayCluster.load()
         self._values = self._recorded_values()
         began = time.thread_time()
         self._captured = capture(self._config, self._values, self._request.root, self._prepared, self._request.hydra)
@@ -118,11 +113,11 @@ class Session:
         self._roster = Roster(self._run, self._config, self._determinism["id"])
         self._display = ProgressDisplay(self._terminal, self._config.train.steps)
 
-    def _attempt(self, cluster: RayCluster, signals: StopSignals) -> int:
+    def _attempt(self, launcher: RayLauncher, signals: StopSignals) -> int:
         """Everything between the start and the end of the attempt; the exit code."""
         started = time.monotonic()
         try:
-            outcome = self._run_workers(cluster, signals)
+            outcome = self._run_workers(launcher, signals)
         except RecordingError:
             raise
         except Exception as error:
@@ -130,24 +125,28 @@ class Session:
             self._run.close("failed", **self._roster.totals())
             raise
         manifest = self._run.close(outcome, **self._roster.totals())
+        remove_memory(self._run.path)
         print_summary(self._display, self._run.path, manifest, time.monotonic() - started, self._roster)
         return signals.exit_code or (0 if outcome == "finished" else 1)
 
-    def _run_workers(self, cluster: RayCluster, signals: StopSignals) -> str:
+    def _run_workers(self, launcher: RayLauncher, signals: StopSignals) -> str:
         """Train; the outcome. Every worker has ended when this returns or raises."""
         try:
             self._begin()
-            cluster.wait_until_ready()
-            return self._supervise(cluster, signals)
+            room = launcher.wait_until_ready()
+            self._check_room(room)
+            launcher.use_source(self._archive, self._spools / "source")
+            return self._supervise(launcher, room, signals)
         finally:
             self._display.stop()
-            cluster.shutdown()
+            launcher.close()
 
     def _begin(self) -> None:
         """Record the start of the attempt, begin to collect, and show it."""
         self._run.writer.keep = self._config.checkpoint.keep
         self._run.observers += [self._roster.observe, self._display.observe]
         placed = self._run.writer.put_files(self._captured.files)
+        self._archive = (self._run.path / placed_as(placed, layout.SOURCE_ARCHIVE)).resolve()
         self._run.begin_attempt(
             command=command_line(self._request.arguments),
             host=platform.node(),
@@ -163,7 +162,6 @@ class Session:
             sampler = SystemSampler(self._run.path, self._sampling_failed)
             self._run.sample_system(sampler.sample, self._config.recorder.system_every)
         self._display.say(f"run {self._run.id}, attempt {self._run.attempt}, in {self._run.path}")
-        self._start = self._first_start_point()
         self._display.start()
 
     def _record_crash(self, error: Exception) -> None:
@@ -175,58 +173,52 @@ class Session:
     def _sampling_failed(self, message: str) -> None:
         self._run.event(events.RECORD_GAP, series=layout.SYSTEM_METRICS, reason=message)
 
-    def _supervise(self, cluster: RayCluster, signals: StopSignals) -> str:
-        """Launch the workers, and again from the newest checkpoint when one is lost; the outcome of the attempt."""
-        for membership in range(self._config.cluster.restarts + 1):
-            self._run.check()
-            self._roster.begin_membership(membership, self._start.step)
-            handle = cluster.launch(self._job(membership), self._captured.archive, self._spools / "source")
-            next_look = 0.0
-            while not handle.wait(_WATCH_SECONDS):
-                self._run.check()
-                if self._stop_asked(signals):
-                    return "interrupted"
-                if time.monotonic() >= next_look:
-                    next_look = time.monotonic() + _NODES_SECONDS
-                    self._roster.watch_nodes(cluster.nodes())
-            self._run.drain()
-            outcome = self._roster.outcome(handle.losses())
-            if outcome is not None:
-                return outcome
-            self._start = self._newest("a worker was lost")
-        self._display.say("workers were lost more often than cluster.restarts allows; raise it and resume", "bold red")
-        return "failed"
+    def _check_room(self, room: int) -> None:
+        """Fewer workers than asked for are made do with; too few would be waited for in vain. Raises MachineError."""
+        cluster = self._config.cluster
+        if room < cluster.min_workers:
+            raise MachineError(
+                f"cluster.min_workers={cluster.min_workers} with cluster.cpus_per_worker={cluster.cpus_per_worker} do "
+                f"not fit into the cluster, which has room for {room}: lower them, or add nodes"
+            )
+        if room < cluster.workers:
+            said = (
+                f"the cluster has room for {room} of cluster.workers={cluster.workers}; the others join when they can"
+            )
+            self._display.say(said, "yellow")
 
-    def _stop_asked(self, signals: StopSignals) -> bool:
-        """Pass a first signal on to the workers; whether a second one asks to stop at once."""
-        for received in signals.received[self._roster.signals :]:
-            self._roster.signals += 1
-            self._run.event(events.SIGNAL, signal=received.name)
-            if self._roster.signals == 1:
-                self._run.request_stop(received.name)
-                self._display.say(
-                    f"{received.name}: saving a checkpoint and stopping; once more stops at once", "yellow"
-                )
-        return self._roster.signals > 1 or (self._roster.signals == 1 and not self._roster.working)
+    def _supervise(self, launcher: RayLauncher, room: int, signals: StopSignals) -> str:
+        """Serve the workers and keep enough of them; the outcome of the attempt."""
+        cluster, address = self._config.cluster, launcher.address
+        meeting = open_meeting(address)
+        token = secrets.token_hex(16)
+        coordinator = Coordinator(cluster.min_workers, cluster.hang_seconds)
+        server = CoordinatorServer(coordinator, token, address, self._inbox)
+        sources = Sources(self._run, self._request.origin, self._display.say)
 
-    def _job(self, membership: int) -> Job:
-        return Job(
-            config=self._values,
-            bundle=str(self._run.path.resolve()),
-            data=str(self._prepared.folder.resolve()),
-            spool=str(self._run.spool_folder),
-            attempt=self._run.attempt,
-            membership=membership,
-            start_step=self._start.step,
-            restore=str(self._start.checkpoint.resolve()) if self._start.checkpoint else None,
-            config_digest=self._captured.config_digest,
-            source_digest=self._captured.source_digest,
-            determinism=self._determinism["id"],
-            driver_host=platform.node(),
-            driver_pid=os.getpid(),
-            driver_started=start_ticks(os.getpid()),
-            device="cuda" if self._gpus else "cpu",
+        def job(rank: int, incarnation: int) -> Job:
+            return Job(
+                config=self._values,
+                bundle=str(self._run.path.resolve()),
+                data=str(self._prepared.folder.resolve()),
+                spool=str(self._run.spool_folder),
+                attempt=self._run.attempt,
+                rank=rank,
+                incarnation=incarnation,
+                coordinator=server.address,
+                meeting=f"{address}:{meeting.port}",
+                token=token,
+                source_digest=self._captured.source_digest,
+                device="cuda" if self._gpus else "cpu",
+            )
+
+        supervisor = Supervisor(
+            self._run, cluster, launcher, server, self._inbox, job, sources, self._roster, self._display
         )
+        try:
+            return supervisor.run_to_end(signals, room)
+        finally:
+            server.close()
 
     def _open_run(self) -> Run:
         origin = self._request.origin
@@ -245,28 +237,6 @@ class Session:
             parent=parent,
             sweep=self._request.sweep,
         )
-
-    def _first_start_point(self) -> StartPoint:
-        origin = self._request.origin
-        if origin.fork is not None and origin.fork_step is not None:
-            folder = origin.fork / layout.checkpoint_folder(origin.fork_step)
-            self._restored(origin.fork_step, str(folder), "run.fork")
-            return StartPoint(origin.fork_step, folder)
-        return self._newest("run.resume") if origin.resume is not None else StartPoint()
-
-    def _newest(self, reason: str) -> StartPoint:
-        """The newest checkpoint whose bytes are as recorded; damaged ones are set aside and recorded as such."""
-        found = newest_checkpoint(self._run)
-        if found is None:
-            self._display.say(f"{reason}: no checkpoint yet, starting again from step 0")
-            return StartPoint()
-        step, folder = found
-        self._restored(step, layout.checkpoint_folder(step), reason)
-        return StartPoint(step, folder)
-
-    def _restored(self, step: int, path: str, reason: str) -> None:
-        self._run.event(events.CHECKPOINT_RESTORED, step=step, path=path, source="storage", reason=reason)
-        self._display.say(f"{reason}: going on from the checkpoint of step {step}")
 
     def _recorded_values(self) -> dict[str, Any]:
         """The config as it is recorded and used: what was asked for, and the id the run got."""

@@ -17,9 +17,10 @@ from recorder.checkpoint.fingerprint import fingerprint
 from recorder.errors import NonFiniteError
 from train.config import OptimConfig, TrainConfig
 from train.optim import AdamW, learning_rate
-from train.step.accumulate import LOSS, STOP, Accumulator, Layout
+from train.step.accumulate import HEADER, LOSS, STOP, Accumulator, Layout
 from train.step.exchange import Exchange
 from train.step.forward import Batches, Forward, unchanging_buffers
+from train.step.quorum import Alone, Quorum
 from train.step.tree import ranges
 
 Outcome = Literal["updated", "skipped", "stopped"]
@@ -57,10 +58,10 @@ class StepResult:
 
 
 class TrainStep:
-    """Takes training steps: own micro-batches, exchange, clipping, update.
+    """Takes training steps: own micro-batches, exchange, agreement, clipping, update.
 
-    `exchange` may be replaced between steps. When it raises, the model and the optimizer are as they were before the
-    step, which can then be run again.
+    `exchange` may be replaced between steps. When it or the quorum raises, the model and the optimizer are as they were
+    before the step, which can then be run again.
     """
 
     def __init__(
@@ -84,21 +85,25 @@ class TrainStep:
         self._accumulator = Accumulator(self._layout, forward.device)
         self._checked = False
 
-    def run(self, step: int, *, stop_requested: bool = False) -> StepResult:
+    def run(self, step: int, *, stop_requested: bool = False, quorum: Quorum | None = None) -> StepResult:
         """Take `step`, counted from 1. Every worker must call it; `stop_requested` of any is told to all.
 
-        Raises ConfigError for a model that does not fit and whatever the exchange raises; a loss or gradient that is
-        not finite is reported by the result and dealt with as `train.non_finite` says.
+        Nothing is changed before the quorum has agreed about the sum. Raises ConfigError for a model that does not fit
+        and whatever the exchange and the quorum raise; a loss or gradient that is not finite is reported by the result
+        and dealt with as `train.non_finite` says.
         """
+        quorum = quorum or Alone()
         began = self._now()
-        self._compute(step)
+        self._compute(step, quorum)
         partial = self._accumulator.roots
         partial[0][1][STOP] = float(stop_requested)
         computed = self._now()
+        quorum.arrive()
         total = self.exchange.sum(partial, self._train.micro_batches)
         exchanged = self._now()
         gradient = self._layout.gradient(total)
         digest = fingerprint({"gradient": gradient})
+        quorum.agree("sum", step, f"{digest} {fingerprint({'header': total[:HEADER]})}")
         total.mul_(1 / self._train.micro_batches)
         norm = get_total_norm(self._layout.views(total))
         loss, stop, norm = torch.stack((total[LOSS], total[STOP], norm)).tolist()
@@ -107,11 +112,12 @@ class TrainStep:
         seconds = Seconds(computed - began, exchanged - computed, self._now() - exchanged)
         return StepResult(step, loss, norm, digest, rate, outcome, stop > 0, seconds)
 
-    def _compute(self, step: int) -> None:
+    def _compute(self, step: int, quorum: Quorum) -> None:
         """Sum the losses and gradients of this worker's micro-batches."""
         micro_batches = self._train.micro_batches
         self._accumulator.begin(micro_batches)
         for micro_batch in ranges(micro_batches, self.exchange.workers)[self.exchange.rank]:
+            quorum.check()
             with nullcontext() if self._checked else unchanging_buffers(self._forward.model):
                 loss = self._forward.loss(self._batches, "train", step, micro_batch)
             self._checked = True

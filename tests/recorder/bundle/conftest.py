@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import bundles
+from helpers import bundles, recovery
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +13,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One bundle of each kind, made once. Tests that change one take a copy."""
     root = tmp_path_factory.mktemp("made") / "runs"
     kinds = (bundles.finished, bundles.failed, bundles.killed, bundles.resumed, bundles.continued)
+    kinds += (recovery.recovered, recovery.lost_node, recovery.differed)
     return {make.__name__: make(root, make.__name__) for make in kinds}
 
 

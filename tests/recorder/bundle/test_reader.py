@@ -26,6 +26,9 @@ def test_states_and_outcomes(made: dict[str, Path], tmp_path: Path) -> None:
         "killed": ("open", None),
         "resumed": ("sealed", "finished"),
         "continued": ("sealed", "finished"),
+        "recovered": ("sealed", "finished"),
+        "lost_node": ("sealed", "finished"),
+        "differed": ("sealed", "finished"),
     }
     builder = RunBuilder(tmp_path / "runs").create()
     assert Bundle(builder.path).state == "running"

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.bundle.step_ranges import Range, StepRanges, contains, merge, overlaps
+from recorder.bundle.step_ranges import Range, StepRanges, contains, merge, overlaps, subtract
 
 STEPS = st.lists(st.integers(0, 30))
 RANGES = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 8)).map(lambda pair: (pair[0], pair[0] + pair[1])))
@@ -36,6 +36,13 @@ def test_merged_ranges_neither_touch_nor_overlap(ranges: list[Range]) -> None:
 def test_overlaps_are_the_steps_in_more_than_one_range(ranges: list[Range]) -> None:
     times = Counter(steps_of(ranges))
     assert steps_of(overlaps(ranges)) == sorted(step for step, count in times.items() if count > 1)
+
+
+@given(RANGES, RANGES)
+def test_what_is_left_when_others_are_taken_away(ranges: list[Range], others: list[Range]) -> None:
+    left = subtract(ranges, others)
+    assert steps_of(left) == sorted(set(steps_of(ranges)) - set(steps_of(others)))
+    assert left == merge(left)
 
 
 @given(RANGES, st.integers(0, 40))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from helpers import bundles
+from helpers import bundles, recovery
 
 from recorder.cli.main import main
 
@@ -25,6 +25,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kinds = (bundles.finished, bundles.failed, bundles.killed, bundles.resumed, bundles.continued)
     for days, make in enumerate(kinds):
         make(root, make.__name__, clock=bundles.ticking_clock(bundles.BEGINNING + 86400 * days, tick=0.25))
+    return root
+
+
+@pytest.fixture(scope="session")
+def recovered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs that lost workers and went on."""
+    root = tmp_path_factory.mktemp("recovered") / "runs"
+    for make in (recovery.recovered, recovery.lost_node, recovery.differed):
+        make(root, make.__name__)
     return root
 
 

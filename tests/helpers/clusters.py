@@ -1,0 +1,66 @@
+"""A Ray cluster of several nodes on this machine, whose nodes can be lost, drained and added while a run trains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray._raylet import GcsClient
+from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
+
+
+class Nodes:
+    """The cluster behind `address`: a head on which no worker fits, and nodes with room for one worker each."""
+
+    def __init__(self, count: int) -> None:
+        self._cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        self.address: str = self._cluster.address
+        self._nodes: dict[str, Any] = {}
+        for _ in range(count):
+            self.add()
+
+    def add(self) -> str:
+        """Another node; its id."""
+        node = self._cluster.add_node(num_cpus=1)
+        self._nodes[node.node_id] = node
+        return str(node.node_id)
+
+    def lose(self, node: str) -> None:
+        """Kill every process of the node at once."""
+        self._cluster.remove_node(self._nodes.pop(node), allow_graceful=False)
+
+    def drain(self, node: str, seconds: float) -> None:
+        """Announce that the node will go in so many seconds, as a cloud does before it takes a machine back."""
+        client: Any = GcsClient(address=self.address)
+        reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        deadline = int((time.time() + seconds) * 1000)
+        accepted, message = client.drain_node(node, reason, "preemption", deadline)
+        assert accepted, message
+
+    def restore(self, count: int) -> None:
+        """As many nodes as at the beginning, for the next test."""
+        while len(self._nodes) < count:
+            self.add()
+
+    def forget(self, node: str) -> None:
+        """Take down a node that was drained."""
+        self.lose(node)
+
+    def shutdown(self) -> None:
+        """Stop the whole cluster."""
+        self._cluster.shutdown()
+
+
+@contextmanager
+def nodes(count: int) -> Iterator[Nodes]:
+    """A cluster of `count` nodes and a head, for as long as the block lasts."""
+    cluster = Nodes(count)
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+        ray.shutdown()

@@ -1,0 +1,147 @@
+"""Each loss of a worker: what it was, from all that is known of it, and what it cost."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from recorder.canonical import utc_text
+from recorder.ledger import events
+from recorder.nodes.cause import cause
+from recorder.nodes.exit_status import ExitWatch
+from recorder.run import Run
+from train.launch.roster import Roster
+from train.membership.messages import Hello
+from train.membership.notices import FirstCommit, WorkerLost
+
+# Ray's word on a death comes from another machine; a loss is recorded without it when it takes longer.
+_EVIDENCE_SECONDS = 5.0
+
+
+@dataclass
+class _Loss:
+    """A loss that is not recorded yet, or whose cost is not known yet. Times are POSIX seconds."""
+
+    rank: int
+    worker: str
+    noticed: float
+    last_heard: float
+    hello: Hello | None = None
+    membership: int | None = None
+    last_step: int = 0
+    explained: bool = False
+    recorded: bool = False
+    told: bool = False  # what it cost
+
+
+class Losses:
+    """Collects the evidence of losses, records each once, and what they cost when training goes on."""
+
+    def __init__(self, run: Run, roster: Roster) -> None:
+        self._run = run
+        self._roster = roster
+        self._watch = ExitWatch()
+        self._evidence: dict[str, dict[str, Any]] = {}
+        self._losses: list[_Loss] = []
+
+    def watch(self, hello: Hello) -> None:
+        """From now on the exit status of a worker on this machine is known."""
+        if hello.host == platform.node():
+            self._watch.watch(hello.pid, hello.started)
+
+    def expelled(self, worker: str, reason: str) -> None:
+        """A worker is being killed, and why."""
+        self._evidence.setdefault(worker, {})["expelled"] = reason
+
+    def explain(self, worker: str, evidence: dict[str, Any]) -> None:
+        """What the launcher knows of the end of a worker."""
+        self._evidence.setdefault(worker, {}).update(evidence)
+        for loss in self._losses:
+            loss.explained |= loss.worker == worker
+
+    def cluster_lost(self, evidence: dict[str, Any]) -> None:
+        """Nobody will tell more of the losses that this causes."""
+        self._run.event(events.CLUSTER_LOST, evidence=evidence)
+        for loss in self._losses:
+            loss.explained = True
+
+    def begin(self, notice: WorkerLost) -> None:
+        """The coordinator lost a worker."""
+        self._roster.lost += 1
+        now, behind = time.time(), time.monotonic()
+        self._losses.append(
+            _Loss(
+                notice.hello.rank,
+                notice.hello.worker,
+                now - (behind - notice.now),
+                now - (behind - notice.last_heard),
+                notice.hello,
+                notice.membership,
+                notice.step,
+                explained="message" in self._evidence.get(notice.hello.worker, {}),
+            )
+        )
+
+    def begin_unconnected(self, worker: str, rank: int) -> None:
+        """A worker's process ended before it reached the coordinator."""
+        self._roster.lost += 1
+        now = time.time()
+        self._losses.append(_Loss(rank, worker, now, now, last_step=self._roster.last_step, explained=True))
+
+    def knows(self, worker: str) -> bool:
+        """Whether the worker has been lost before."""
+        return any(loss.worker == worker for loss in self._losses)
+
+    def settle(self, at_once: bool = False) -> None:
+        """Record the losses of which all is known that will be, or `at_once` what is known of all."""
+        for loss in self._losses:
+            if not loss.recorded and (at_once or loss.explained or time.time() - loss.noticed > _EVIDENCE_SECONDS):
+                self._record(loss)
+        if at_once:
+            self._watch.close()
+
+    def training_goes_on(self, notice: FirstCommit) -> None:
+        """A membership has committed its first round: what the losses before it cost is known."""
+        past = [loss for loss in self._losses if loss.membership is not None and not loss.told]
+        if past:
+            resumed = time.time() - (time.monotonic() - notice.now)
+            died, noticed = min(loss.last_heard for loss in past), min(loss.noticed for loss in past)
+            dropped = self._roster.take_redone()
+            self._run.event(
+                events.TRAINING_RESUMED,
+                membership=notice.membership,
+                step=notice.step,
+                workers=[loss.worker for loss in past],
+                died=utc_text(died),
+                noticed=utc_text(noticed),
+                resumed=utc_text(resumed),
+                seconds=resumed - died,
+                steps_redone=dropped,
+                worker_seconds_lost=(resumed - died) * self._roster.most_workers,
+            )
+        for loss in past:
+            loss.told = True
+
+    def _record(self, loss: _Loss) -> None:
+        loss.recorded = True
+        evidence = self._evidence.get(loss.worker, {})
+        if loss.hello is not None and (status := self._watch.status(loss.hello.pid)) is not None:
+            evidence |= status.evidence()
+        node = loss.hello.node if loss.hello else None
+        if deadline := self._roster.draining.get(node or ""):
+            evidence |= {"draining": deadline}
+        self._run.event(
+            events.WORKER_LOST,
+            rank=loss.rank,
+            worker=loss.worker,
+            pid=loss.hello.pid if loss.hello else None,
+            node=node,
+            membership=loss.membership,
+            last_step=loss.last_step,
+            cause=cause(evidence),
+            evidence=evidence,
+            last_heard=utc_text(loss.last_heard),
+            noticed=utc_text(loss.noticed),
+        )
