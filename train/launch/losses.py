@@ -9,15 +9,16 @@ from typing import Any
 
 from recorder.canonical import utc_text
 from recorder.ledger import events
-from recorder.nodes.cause import cause
+from recorder.nodes.cause import UNKNOWN, cause
 from recorder.nodes.exit_status import ExitWatch
 from recorder.run import Run
 from train.launch.roster import Roster
 from train.membership.messages import Hello
 from train.membership.notices import FirstCommit, WorkerLost
 
-# Ray's word on a death comes from another machine; a loss is recorded without it when it takes longer.
-_EVIDENCE_SECONDS = 5.0
+# Ray takes a node for dead after about 14 s without a word from it. Until then a worker that went with its node looks
+# like one that ended by itself, so a loss that nothing else explains waits for that.
+_EVIDENCE_SECONDS = 20.0
 
 
 @dataclass
@@ -31,7 +32,6 @@ class _Loss:
     hello: Hello | None = None
     membership: int | None = None
     last_step: int = 0
-    explained: bool = False
     recorded: bool = False
     told: bool = False  # what it cost
 
@@ -58,14 +58,10 @@ class Losses:
     def explain(self, worker: str, evidence: dict[str, Any]) -> None:
         """What the launcher knows of the end of a worker."""
         self._evidence.setdefault(worker, {}).update(evidence)
-        for loss in self._losses:
-            loss.explained |= loss.worker == worker
 
     def cluster_lost(self, evidence: dict[str, Any]) -> None:
-        """Nobody will tell more of the losses that this causes."""
+        """All workers go with their cluster, and nobody will tell more of them."""
         self._run.event(events.CLUSTER_LOST, evidence=evidence)
-        for loss in self._losses:
-            loss.explained = True
 
     def begin(self, notice: WorkerLost) -> None:
         """The coordinator lost a worker."""
@@ -80,7 +76,6 @@ class Losses:
                 notice.hello,
                 notice.membership,
                 notice.step,
-                explained="message" in self._evidence.get(notice.hello.worker, {}),
             )
         )
 
@@ -88,17 +83,22 @@ class Losses:
         """A worker's process ended before it reached the coordinator."""
         self._roster.lost += 1
         now = time.time()
-        self._losses.append(_Loss(rank, worker, now, now, last_step=self._roster.last_step, explained=True))
+        self._losses.append(_Loss(rank, worker, now, now, last_step=self._roster.last_step))
 
     def knows(self, worker: str) -> bool:
         """Whether the worker has been lost before."""
         return any(loss.worker == worker for loss in self._losses)
 
     def settle(self, at_once: bool = False) -> None:
-        """Record the losses of which all is known that will be, or `at_once` what is known of all."""
+        """Record the losses whose cause is known, or has been waited for long enough; `at_once` all of them."""
         for loss in self._losses:
-            if not loss.recorded and (at_once or loss.explained or time.time() - loss.noticed > _EVIDENCE_SECONDS):
-                self._record(loss)
+            if loss.recorded:
+                continue
+            evidence = self._evidence_of(loss)
+            why = cause(evidence)
+            in_doubt = why == UNKNOWN or why.startswith("exit code")
+            if at_once or not in_doubt or time.time() - loss.noticed > _EVIDENCE_SECONDS:
+                self._record(loss, why, evidence)
         if at_once:
             self._watch.close()
 
@@ -124,23 +124,28 @@ class Losses:
         for loss in past:
             loss.told = True
 
-    def _record(self, loss: _Loss) -> None:
+    def _evidence_of(self, loss: _Loss) -> dict[str, Any]:
+        evidence = dict(self._evidence.get(loss.worker, {}))
+        if loss.hello is not None:
+            if (status := self._watch.status(loss.hello.pid)) is not None:
+                evidence |= status.evidence()
+            if (death := self._roster.dead_nodes.get(loss.hello.node)) is not None:
+                evidence["node"] = death
+            if (deadline := self._roster.draining.get(loss.hello.node)) is not None:
+                evidence["draining"] = deadline
+        return evidence
+
+    def _record(self, loss: _Loss, why: str, evidence: dict[str, Any]) -> None:
         loss.recorded = True
-        evidence = self._evidence.get(loss.worker, {})
-        if loss.hello is not None and (status := self._watch.status(loss.hello.pid)) is not None:
-            evidence |= status.evidence()
-        node = loss.hello.node if loss.hello else None
-        if deadline := self._roster.draining.get(node or ""):
-            evidence |= {"draining": deadline}
         self._run.event(
             events.WORKER_LOST,
             rank=loss.rank,
             worker=loss.worker,
             pid=loss.hello.pid if loss.hello else None,
-            node=node,
+            node=loss.hello.node if loss.hello else None,
             membership=loss.membership,
             last_step=loss.last_step,
-            cause=cause(evidence),
+            cause=why,
             evidence=evidence,
             last_heard=utc_text(loss.last_heard),
             noticed=utc_text(loss.noticed),

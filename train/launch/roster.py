@@ -34,6 +34,7 @@ class Roster:
         self.has_committed = False
         self.ended: dict[str, str] = {}
         self.draining: dict[str, dict[str, Any]] = {}
+        self.dead_nodes: dict[str, dict[str, Any]] = {}
         self.exceptions: list[dict[str, Any]] = []
         self.lost = 0
         self.last_step = 0
@@ -103,6 +104,7 @@ class Roster:
                 self._run.event(events.NODE_JOINED, node=node, address=state["address"])
             elif not state["alive"] and self._nodes.get(node, False):
                 evidence = {name: state[name] for name in ("alive", "death_reason", "death_message")}
+                self.dead_nodes[node] = evidence
                 why = cause({"node": evidence})
                 self._run.event(events.NODE_LOST, node=node, address=state["address"], cause=why, evidence=evidence)
             self._nodes[node] = state["alive"]

@@ -30,7 +30,7 @@ from train.membership.server import CoordinatorServer
 MakeJob = Callable[[int, int], Job]
 
 _LOOK_SECONDS = 0.1
-_DIES_BY_ITSELF_SECONDS = 1.0
+_ENDS_BY_ITSELF_SECONDS = 30.0
 
 
 class Supervisor:
@@ -66,6 +66,7 @@ class Supervisor:
         self._connected: dict[str, Hello] = {}
         self._departing: set[str] = set()
         self._done: set[str] = set()
+        self._expelled: set[str] = set()
         self._to_kill: dict[str, float] = {}
         self._signals = 0
         self._outcome: str | None = None
@@ -147,6 +148,7 @@ class Supervisor:
             reason=notice.reason,
             evidence=dict(notice.evidence),
         )
+        self._expelled.add(hello.worker)
         self._losses.expelled(hello.worker, notice.reason)
         self._kill(hello)
 
@@ -316,10 +318,11 @@ class Supervisor:
             # Where this cannot be done the launcher has other means.
             with contextlib.suppress(PermissionError, TimeoutError):
                 kill(hello.pid, hello.started, seconds=2)
-        self._to_kill.setdefault(hello.worker, time.monotonic() + _DIES_BY_ITSELF_SECONDS)
+        delay = 0.0 if hello.worker in self._expelled else _ENDS_BY_ITSELF_SECONDS
+        self._to_kill[hello.worker] = time.monotonic() + delay
 
     def _kill_remaining(self) -> None:
-        """What has not ended by itself is killed through the launcher, which would hide why others ended."""
+        """A worker that lost its connection ends by itself; killing it through Ray would hide what it died of."""
         for worker in [worker for worker, due in self._to_kill.items() if time.monotonic() >= due]:
             del self._to_kill[worker]
             self._launcher.kill(worker)
