@@ -28,19 +28,29 @@ ROOMS = {
 # What may be imported where the module itself is: whoever needs the module imports it when it is used.
 AT_THE_TOP = {("recorder/ledger/parquet.py", "pyarrow")}
 
+# Where training may know of Ray or Hydra at all.
+TOUCHING = {
+    "ray": ("train/launch/ray_process.py", "train/launch/bootstrap.py", "train/worker.py"),
+    "hydra": ("train/compose.py", "train/sweep.py", "train/model/"),
+}
+
 # What is built on: none of these knows how a run is launched, or that there is a command line.
-FOUNDATIONS = ("config", "data", "model", "step", "optim", "sample", "training", "loop")
+FOUNDATIONS = ("config", "data", "model", "step", "optim", "sample", "training", "membership", "saving", "loop")
 ABOVE = ("launch", "worker", "compose", "origin", "sweep")
 
 
 @dataclass(frozen=True)
 class Import:
-    """One import: the dotted name, and whether it happens in a function or only for the type checker."""
+    """One import: the dotted name, the function in which it happens, and whether it is for the type checker alone."""
 
     path: str
     name: str
-    lazy: bool
+    function: str | None
     typing: bool
+
+    @property
+    def lazy(self) -> bool:
+        return self.function is not None
 
     @property
     def package(self) -> str:
@@ -51,12 +61,13 @@ class Collector(ast.NodeVisitor):
     def __init__(self, path: str) -> None:
         self.path = path
         self.found: list[Import] = []
-        self._lazy = self._typing = False
+        self._function: str | None = None
+        self._typing = False
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        before, self._lazy = self._lazy, True
+        before, self._function = self._function, node.name
         self.generic_visit(node)
-        self._lazy = before
+        self._function = before
 
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
 
@@ -66,12 +77,14 @@ class Collector(ast.NodeVisitor):
         self._typing = before
 
     def visit_Import(self, node: ast.Import) -> None:
-        self.found += [Import(self.path, alias.name, self._lazy, self._typing) for alias in node.names]
+        self.found += [Import(self.path, alias.name, self._function, self._typing) for alias in node.names]
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         assert node.level == 0, f"{self.path} imports relatively"
         module = node.module or ""
-        self.found += [Import(self.path, f"{module}.{alias.name}", self._lazy, self._typing) for alias in node.names]
+        self.found += [
+            Import(self.path, f"{module}.{alias.name}", self._function, self._typing) for alias in node.names
+        ]
 
 
 def imports_below(folder: str) -> list[Import]:
@@ -111,18 +124,33 @@ def test_what_training_is_built_on_does_not_know_how_it_is_launched() -> None:
 
 @pytest.mark.parametrize("room", ["data", "model", "step"])
 def test_rooms_of_training_do_not_know_the_loop(room: str) -> None:
-    loop = ("train.loop", "train.training", "train.sample")
+    loop = ("train.loop", "train.training", "train.sample", "train.saving", "train.membership")
     assert [item for item in imports_below(f"train/{room}") if item.name.startswith(loop)] == []
 
 
-def test_ray_and_hydra_are_touched_where_it_says_so() -> None:
-    allowed = {
-        "ray": ("train/launch/", "train/worker.py"),
-        "hydra": ("train/compose.py", "train/sweep.py", "train/model/"),
-    }
-    for package, rooms in allowed.items():
-        wrong = [item for item in imports_below("train") if item.package == package and not is_in(item.path, rooms)]
-        assert wrong == []
+@pytest.mark.parametrize("package", TOUCHING)
+def test_ray_and_hydra_are_touched_where_it_says_so(package: str) -> None:
+    touching = [item for item in imports_below("train") if item.package == package]
+    assert [item for item in touching if not is_in(item.path, TOUCHING[package])] == []
+    assert touching, "the rooms are there for somebody"
+
+
+def test_ray_is_imported_when_it_is_used() -> None:
+    """The driver has modules of these rooms, and must live without Ray; in a worker only its entrance knows of it."""
+    ray = [item for item in imports_below("train") if item.package == "ray"]
+    assert [item for item in ray if not item.lazy] == []
+    assert {item.function for item in ray if item.path == "train/worker.py"} == {"run_in_ray"}
+    assert [
+        item for folder in ("train", "recorder") for item in imports_below(folder) if item.name.startswith("ray.train")
+    ] == []
+
+
+def test_what_the_coordinator_decides_depends_on_its_inputs_alone() -> None:
+    decides = ("train/membership/coordinator.py", "train/membership/messages.py", "train/membership/notices.py")
+    names = {item.name for item in imports_below("train") if item.path in decides}
+    ours = {name for name in names if name.startswith(("train.membership.", "train.step.quorum."))}
+    allowed = {"__future__", "collections", "dataclasses", "enum", "json", "typing"}
+    assert {name.split(".")[0] for name in names - ours} <= allowed
 
 
 def test_launching_is_imported_by_the_worker_and_by_itself() -> None:

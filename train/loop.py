@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import Any, Protocol
 
 from recorder.ledger import events
@@ -18,7 +19,9 @@ from train.training import Training
 
 
 class Agreement(Quorum, Protocol):
-    """The quorum of a membership, which may end with each commit."""
+    """The quorum of a membership, which may end with each commit; `save_wanted` is what the last one said."""
+
+    save_wanted: bool
 
     def after_commit(self) -> None:
         """Called when what was agreed on is applied and recorded; raises when the membership ends with it."""
@@ -55,13 +58,14 @@ class TrainLoop:
         self._saver.wait()
         self._save()  # the leader that began to write the last checkpoint may be gone
         self._saver.wait()
-        self._quorum.agree("end", self.position.step, "")
-        return "finished" if self.position.step >= self._config.train.steps else "interrupted"
+        outcome = "finished" if self.position.step >= self._config.train.steps else "interrupted"
+        self._quorum.agree("end", self.position.step, outcome)
+        return outcome
 
     def _take_step(self) -> None:
         began = time.perf_counter()
         result = self._training.take_step(self._recorder.mailbox.stop_requested(), self._quorum)
-        self.position = Position(self._training.step, Stage.STATE, result.stop_requested)
+        self.position = Position(self._training.step, Stage.STATE, result.stop_requested, self._quorum.save_wanted)
         with self._recorder.accounted():
             fingerprint = self._training.fingerprint() if self._fingerprint_is_due() else None
             self._record(result, fingerprint, time.perf_counter() - began)
@@ -95,7 +99,7 @@ class TrainLoop:
 
     def _save(self) -> None:
         """A checkpoint, if one is due and the leader before this one has not written it."""
-        if self._is_last() or self._is_due(self._config.checkpoint.every):
+        if self._checkpoint_is_due():
             with self._recorder.accounted():
                 self._saver.save(self._training)
 
@@ -151,11 +155,13 @@ class TrainLoop:
 
     def _state_is_due(self) -> bool:
         """States are compared before anything is saved: what is saved is what most members had."""
-        checkpoint = self._config.checkpoint
-        return self._is_last() or self._is_due(checkpoint.every) or self._is_due(checkpoint.memory_every)
+        return self._checkpoint_is_due() or self._is_due(self._config.checkpoint.memory_every)
+
+    def _checkpoint_is_due(self) -> bool:
+        return self._is_last() or self.position.saving or self._is_due(self._config.checkpoint.every)
 
     def _is_due(self, every: int) -> bool:
         return every > 0 and self.position.step % every == 0
 
     def _reach(self, stage: Stage) -> None:
-        self.position = Position(self.position.step, stage, self.position.stopping)
+        self.position = replace(self.position, stage=stage)

@@ -50,9 +50,9 @@ class Saver:
         """Wait until nothing is being written. Raises RecordingError when the last checkpoint could not be."""
         self._checkpoints.wait()
 
-    def close(self) -> None:
-        """Wait for what is being written; the snapshots stay, for who goes on."""
-        self._snapshots.close(remove=False)
+    def close(self, *, remove_snapshots: bool) -> None:
+        """Wait for what is being written. The snapshots stay for those who go on, unless the run is over."""
+        self._snapshots.close(remove=remove_snapshots)
 
     def _say_saved(self, saved: dict[str, Any]) -> None:
         self._report(events.SNAPSHOT_SAVED, **self._who, **saved)

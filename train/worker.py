@@ -126,7 +126,7 @@ class Worker:
             self._finish(outcome)
         except Dismissed as dismissed:
             self._saver.wait()
-            self._saver.close()
+            self._saver.close(remove_snapshots=False)
             self._member.ended(str(dismissed))
 
     def _begin_anew(self, data: PreparedData) -> None:
@@ -229,7 +229,7 @@ class Worker:
         )
 
     def _finish(self, outcome: str) -> None:
-        self._saver.close()
+        self._saver.close(remove_snapshots=True)
         self._recorder.event(
             events.WORKER_FINISHED,
             rank=self._job.rank,

@@ -10,7 +10,14 @@ from recorder.cli.quantities import count, duration, size
 from recorder.ledger import events
 
 # What only says where the record itself is kept.
-BOOKKEEPING = {events.SEGMENT_OPENED, events.SEGMENT_CLOSED, events.LOG_EXTENDED, events.LOG_CLOSED}
+BOOKKEEPING = {
+    events.SEGMENT_OPENED,
+    events.SEGMENT_CLOSED,
+    events.LOG_EXTENDED,
+    events.LOG_CLOSED,
+    events.SNAPSHOT_SAVED,
+    events.EXCHANGE_FAILED,
+}
 
 _TEMPLATES = {
     events.RUN_STARTED: "the run begins, {files} captured",

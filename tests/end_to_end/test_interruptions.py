@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.commands import (
@@ -103,21 +104,29 @@ def test_a_killed_driver_leaves_a_readable_record_and_no_orphans(tmp_path: Path,
     assert_equals(bundle, straight)
 
 
-def test_a_killed_worker_costs_a_relaunch_and_no_bits(tmp_path: Path, straight: Path) -> None:
+def test_a_killed_worker_is_replaced_while_the_others_go_on(tmp_path: Path, straight: Path) -> None:
     running = TrainProcess(tmp_path, *LONG)
-    bundle = running.wait_for(lambda path: reached_step(30)(path) and has_event("checkpoint.saved")(path))
-    victim = worker_pids(bundle)[1]
-    os.kill(victim, signal.SIGKILL)
+    bundle = running.wait_for(reached_step(30))
+    before = worker_pids(bundle)
+    os.kill(before[0], signal.SIGKILL)
+    running.wait_for(has_event("membership.changed", 3))
+    after = worker_pids(bundle)
     done = running.wait()
     assert done.code == 0, done.err
-    lost = events_of(bundle, "worker.lost")
-    assert [(event["fields"]["rank"], event["fields"]["pid"]) for event in lost] == [(1, victim)]
-    assert lost[0]["fields"]["cause"] == "unknown"
-    redone = events_of(bundle, "step.redone")[0]["fields"]
-    assert redone["last"] == max(row["step"] for row in read_rows(bundle, layout.METRICS) if row["membership"] == 0)
-    assert events_of(bundle, "checkpoint.restored")[0]["fields"]["step"] == redone["first"] - 1
-    assert [event["fields"]["membership"] for event in events_of(bundle, "membership.changed")] == [0, 1]
+    assert after[1] == before[1]
+    lost = [event["fields"] for event in events_of(bundle, "worker.lost")]
+    assert [(fields["rank"], fields["pid"], fields["cause"]) for fields in lost] == [(0, before[0], "signal SIGKILL")]
+    changed = [event["fields"] for event in events_of(bundle, "membership.changed")]
+    assert [fields["reason"] for fields in changed] == ["start", "worker lost", "worker joined"]
+    assert [fields["recorded"] for fields in events_of_redone(bundle)] == [0]
+    received = events_of(bundle, "state.received")[0]["fields"]
+    assert (received["rank"], received["from_rank"]) == (0, 1)
+    assert events_of(bundle, "checkpoint.restored") == []
     assert_equals(bundle, straight)
+
+
+def events_of_redone(bundle: Path) -> list[dict[str, Any]]:
+    return [event["fields"] for event in events_of(bundle, "step.redone")]
 
 
 def test_a_fork_starts_a_new_run_from_a_recorded_state(tmp_path: Path, straight: Path) -> None:

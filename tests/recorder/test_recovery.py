@@ -183,36 +183,6 @@ def test_an_incomplete_checkpoint_is_not_adopted(tmp_path: Path, change: str) ->
     run.abandon()
 
 
-def test_settling_records_a_step_whose_other_worker_was_lost_before_it_could(tmp_path: Path) -> None:
-    run = new_run(tmp_path)
-    run.worker("rank-0", workers=2).step(1, loss=1.0)
-    run.drain()
-    assert checked_rows(run.path) == []
-    run.settle()
-    assert [(row["step"], row["worker_rank"]) for row in checked_rows(run.path)] == [(1, [0])]
-
-
-def test_workers_of_a_lost_group_are_settled_before_the_next_one_starts(tmp_path: Path) -> None:
-    """Within one attempt: rank 0 was killed between committing a checkpoint and saying so, rank 1 hangs on."""
-    run = new_run(tmp_path)
-    counter = Counter(tmp_path / "counter")
-    hanging = Child(worker_until_killed, run.spool_folder, "rank-1", tmp_path / "counter")
-    counter.wait_for(5, hanging)
-    save(run, 10)
-    save(run, 20, announce=False)
-    (run.path / layout.CHECKPOINTS / ".step-00000030.77.partial").mkdir()
-
-    assert newest_checkpoint(run) == (20, run.path / layout.checkpoint_folder(20))
-    assert hanging.process.wait(60) == -signal.SIGKILL
-    hanging.kill()
-    assert checkpoints(run) == ["step-00000010", "step-00000020"]
-    steps = [row["step"] for row in checked_rows(run.path)]
-    assert steps == list(range(1, len(steps) + 1))
-    assert len(steps) >= counter.get()
-    run.close("finished")
-    assert verify_bundle(run.path).findings == ()
-
-
 @pytest.mark.parametrize("path", ["../victim", "/tmp/victim", "checkpoints/../../victim"])
 def test_a_forged_ledger_removes_nothing_outside_the_bundle(tmp_path: Path, path: str) -> None:
     run = new_run(tmp_path)

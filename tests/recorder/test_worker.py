@@ -24,7 +24,7 @@ def parts(worker: WorkerRecorder) -> list[Part]:
 
 
 def test_the_spool_begins_with_who_writes_it(tmp_path: Path) -> None:
-    worker = WorkerRecorder(tmp_path, "rank-3", membership=2, rank=3, workers=4)
+    worker = WorkerRecorder(tmp_path, "rank-3", incarnation=2, rank=3, workers=4)
     assert worker.spool.path == tmp_path / "rank-3.2.spool"
     (hello,) = said(worker)
     assert isinstance(hello, Hello)
@@ -32,7 +32,8 @@ def test_the_spool_begins_with_who_writes_it(tmp_path: Path) -> None:
 
 
 def test_a_step_comes_back_bit_for_bit(tmp_path: Path) -> None:
-    worker = WorkerRecorder(tmp_path, "rank-1", membership=2, rank=1, workers=4)
+    worker = WorkerRecorder(tmp_path, "rank-1", rank=1)
+    worker.enter(2, 4)
     worker.log({"accuracy": 0.1 + 0.2, "count": 3})
     worker.log({"accuracy": 0.5, "odd": math.inf})
     values = {"loss": math.nan, "learning_rate": -0.0, "grad_norm": 1, "tokens": 64, "step_seconds": 0.25}
@@ -46,6 +47,19 @@ def test_a_step_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert first.times == {"step_seconds": 0.25}
     assert first.logged == {"accuracy": 0.5, "count": 3.0, "odd": math.inf}
     assert (second.shared, second.times, second.logged) == ({}, {}, {})
+
+
+def test_a_step_is_of_the_membership_that_was_entered_last(tmp_path: Path) -> None:
+    worker = WorkerRecorder(tmp_path, "rank-2", incarnation=3, rank=2, workers=3)
+    worker.step(1)
+    worker.log({"accuracy": 0.5})
+    worker.enter(1, 2)
+    worker.step(2)
+    worker.enter(7, 1)
+    worker.step(2)
+    identities = [(part.step, part.membership, part.rank, part.workers) for part in parts(worker)]
+    assert identities == [(1, 0, 2, 3), (2, 1, 2, 2), (2, 7, 2, 1)]
+    assert [part.logged for part in parts(worker)] == [{}, {"accuracy": 0.5}, {}]
 
 
 def test_a_step_is_one_write_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +127,7 @@ def test_two_processes_cannot_be_the_same_one(tmp_path: Path) -> None:
     WorkerRecorder(tmp_path, "rank-0")
     with pytest.raises(RecordingError, match=r"rank-0\.0\.spool: File exists"):
         WorkerRecorder(tmp_path, "rank-0")
-    WorkerRecorder(tmp_path, "rank-0", membership=1)
+    WorkerRecorder(tmp_path, "rank-0", incarnation=1)
 
 
 def test_log_writes_to_the_active_recorder(tmp_path: Path) -> None:

@@ -46,6 +46,14 @@ MISTAKES = [
     (["train.precision=fp16"], ["train.precision=fp16", "'fp32' or 'bf16'"]),
     (["cluster.use_gpu=maybe"], ["cluster.use_gpu=maybe", "'auto', True or False"]),
     (["train.micro_batches=1"], ["train.micro_batches=1", "cluster.workers=2", "raise train.micro_batches"]),
+    (["cluster.min_workers=0"], ["cluster.min_workers=0", "greater than 0"]),
+    (["cluster.min_workers=3"], ["cluster.min_workers=3", "cluster.workers=2", "lower it, or raise cluster.workers"]),
+    (["cluster.minworkers=1"], ["cluster.minworkers", "Did you mean cluster.min_workers?"]),
+    (["cluster.hang_seconds=0.5"], ["cluster.hang_seconds=0.5", "greater than or equal to 1"]),
+    (["cluster.hang_seconds=inf"], ["cluster.hang_seconds=inf", "finite"]),
+    (["cluster.restarts=-1"], ["cluster.restarts=-1", "greater than or equal to 0"]),
+    (["checkpoint.memory_every=-1"], ["checkpoint.memory_every=-1", "greater than or equal to 0"]),
+    (["checkpoint.memory_every=2.5"], ["checkpoint.memory_every=2.5", "integer"]),
     (["train.reduction=native", "train.micro_batches=5"], ["multiple", "cluster.workers=2"]),
     (["model.hidden_size=130"], ["model.hidden_size=130", "model.num_attention_heads=4"]),
     (["model.num_key_value_heads=3"], ["model.num_attention_heads=4", "model.num_key_value_heads=3"]),
@@ -76,6 +84,13 @@ def test_good_configurations_are_frozen(overrides: list[str]) -> None:
     config = composed(*overrides)
     with pytest.raises(ValueError, match="frozen"):
         config.train.steps = 1  # type: ignore[misc]
+
+
+def test_what_is_done_about_losses_can_be_chosen() -> None:
+    overrides = ["cluster.workers=4", "cluster.min_workers=4", "cluster.hang_seconds=7", "checkpoint.memory_every=0"]
+    config = composed(*overrides, "cluster.restarts=0")
+    assert (config.cluster.min_workers, config.cluster.hang_seconds, config.cluster.restarts) == (4, 7.0, 0)
+    assert config.checkpoint.memory_every == 0
 
 
 @pytest.mark.parametrize("name", [path.stem for path in (REPOSITORY / "conf/experiment").glob("*.yaml")])

@@ -108,7 +108,7 @@ class Losses:
         if past:
             resumed = time.time() - (time.monotonic() - notice.now)
             died, noticed = min(loss.last_heard for loss in past), min(loss.noticed for loss in past)
-            dropped = self._roster.take_redone()
+            redone, redone_seconds = self._roster.take_redone()
             self._run.event(
                 events.TRAINING_RESUMED,
                 membership=notice.membership,
@@ -118,8 +118,8 @@ class Losses:
                 noticed=utc_text(noticed),
                 resumed=utc_text(resumed),
                 seconds=resumed - died,
-                steps_redone=dropped,
-                worker_seconds_lost=(resumed - died) * self._roster.most_workers,
+                steps_redone=redone,
+                worker_seconds_lost=(resumed - died) * self._roster.most_workers + redone_seconds,
             )
         for loss in past:
             loss.told = True

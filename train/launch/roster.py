@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from typing import Any
 
 from recorder.canonical import utc_text
@@ -15,6 +16,9 @@ from train.membership.messages import Position, Stage
 from train.membership.notices import Formed
 from train.step.tree import ranges
 
+# Enough for the steps between two snapshots, whose cost is counted when they are computed again.
+_REMEMBERED_STEPS = 10_000
+
 
 class Roster:
     """Follows one attempt. `observe` is called from the collector's thread, the rest from the driver's."""
@@ -26,13 +30,14 @@ class Roster:
         self._first_environment: dict[str, Any] | None = None
         self._nodes: dict[str, bool] = {}
         self._redone = 0
+        self._redone_seconds = 0.0
+        self._worked: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED_STEPS)
         self._back_to: int | None = None
         self.membership = -1
         self.members: set[str] = set()
         self.ranks: list[int] = []
         self.most_workers = 0
         self.has_committed = False
-        self.ended: dict[str, str] = {}
         self.draining: dict[str, dict[str, Any]] = {}
         self.dead_nodes: dict[str, dict[str, Any]] = {}
         self.exceptions: list[dict[str, Any]] = []
@@ -45,6 +50,8 @@ class Roster:
         """Take one row or event of the run."""
         if kind == "row":
             self.last_step = max(self.last_step, content["step"])
+            seconds = content.get("step_seconds", 0.0) * len(content.get("worker_rank", []))
+            self._worked.append((content["step"], seconds))
             self.loss = float(content["loss"]) if "loss" in content else None
         elif kind == events.WORKER_JOINED:
             self._compare_determinism(content)
@@ -92,9 +99,10 @@ class Roster:
         """The present membership has committed a round."""
         self.has_committed = True
 
-    def take_redone(self) -> int:
-        """How many committed steps were computed again since this was asked for last."""
-        redone, self._redone = self._redone, 0
+    def take_redone(self) -> tuple[int, float]:
+        """How many committed steps are computed again since this was asked for last; the worker-seconds they took."""
+        redone = self._redone, self._redone_seconds
+        self._redone, self._redone_seconds = 0, 0.0
         return redone
 
     def watch_nodes(self, nodes: dict[str, dict[str, Any]]) -> None:
@@ -131,10 +139,14 @@ class Roster:
         last = max(self.last_step, position.step)
         committed = last - position.step if back_to is not None else 0
         self._redone += committed
-        dropped = reason not in {"worker joined", "worker left"} and position.stage == Stage.SETTLED
+        if committed:
+            self._redone_seconds += sum(seconds for step, seconds in list(self._worked) if step > position.step)
+            self._worked.clear()
+        goes_on = position.stage == Stage.SETTLED and not position.stopping and position.step < self._config.train.steps
+        dropped = goes_on and reason not in {"worker joined", "worker left"}
         if committed or dropped:
             first, last = position.step + 1, max(last, position.step + 1)
-            named = {"first": first, "last": min(last, self._config.train.steps), "membership": membership}
+            named = {"first": first, "last": last, "membership": membership}
             self._run.event(events.STEP_REDONE, **named, reason=reason, recorded=committed)
 
     def _compare_determinism(self, worker: dict[str, Any]) -> None:

@@ -1,36 +1,27 @@
-"""Keeps a run going: starts workers, replaces those that are lost, and says where to go on when nobody is left."""
+"""Keeps a run going: acts on what the coordinator and the launcher tell, until the run has ended."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import platform
 import queue
 import time
-from collections.abc import Callable
 from typing import Any
 
 from recorder.ledger import events
-from recorder.ledger.processes import kill
 from recorder.run import Run
 from recorder.scale_request import ScaleRequest
 from train.config import ClusterConfig
 from train.launch import launcher
-from train.launch.job import Job
 from train.launch.launcher import Launcher, Reports
 from train.launch.losses import Losses
 from train.launch.progress import ProgressDisplay
 from train.launch.roster import Roster
 from train.launch.signals import StopSignals
 from train.launch.sources import Sources
+from train.launch.workforce import MakeJob, Workforce
 from train.membership import notices
-from train.membership.messages import Hello
 from train.membership.server import CoordinatorServer
 
-MakeJob = Callable[[int, int], Job]
-
 _LOOK_SECONDS = 0.1
-_ENDS_BY_ITSELF_SECONDS = 30.0
 
 
 class Supervisor:
@@ -40,7 +31,7 @@ class Supervisor:
         self,
         run: Run,
         config: ClusterConfig,
-        workforce: Launcher,
+        starter: Launcher,
         server: CoordinatorServer,
         inbox: Reports,
         make_job: MakeJob,
@@ -50,41 +41,31 @@ class Supervisor:
     ) -> None:
         self._run = run
         self._config = config
-        self._launcher = workforce
         self._server = server
         self._inbox = inbox
-        self._make_job = make_job
         self._sources = sources
         self._roster = roster
         self._display = display
+        self._workforce = Workforce(config, starter, server, make_job)
         self._losses = Losses(run, roster)
         self._scale_request = ScaleRequest(run.path.parent, run.id)
         self._scale_request.take()  # what was asked of an earlier attempt
-        self._workers: dict[int, str] = {}  # of each rank, the process that was started last and has not ended
-        self._incarnations: dict[int, int] = {}
-        self._fruitless: dict[int, int] = {}
-        self._connected: dict[str, Hello] = {}
         self._departing: set[str] = set()
         self._done: set[str] = set()
         self._expelled: set[str] = set()
-        self._to_kill: dict[str, float] = {}
         self._signals = 0
+        self._end: str | None = None  # the outcome that the members agreed on
         self._outcome: str | None = None
-        self._room = config.workers
-        self._scale = config.workers
 
     def run_to_end(self, signals: StopSignals, room: int) -> str:
         """Train with as many workers as there is `room` for; the outcome of the attempt."""
-        self._make_room(room)
-        for rank in range(self._scale):
-            self._start(rank)
+        self._workforce.start_all(room)
         while self._outcome is None:
             self._run.check()
             self._take_signals(signals)
-            if (workers := self._scale_request.take()) is not None:
-                self._set_scale(workers)
+            self._take_scale_request()
             self._take(_LOOK_SECONDS)
-            self._kill_remaining()
+            self._workforce.kill_remaining()
             self._losses.settle()
         self._losses.settle(at_once=True)
         return self._outcome
@@ -104,11 +85,11 @@ class Supervisor:
     # What the coordinator tells.
 
     def _on_connected(self, notice: notices.WorkerConnected) -> None:
-        self._connected[notice.hello.worker] = notice.hello
+        self._workforce.connected[notice.hello.worker] = notice.hello
         self._losses.watch(notice.hello)
 
     def _on_need_source(self, notice: notices.NeedSource) -> None:
-        spare = [hello.pid for hello in self._connected.values()]
+        spare = [hello.pid for hello in self._workforce.connected.values()]
         source = self._sources.choose(notice.offers, notice.agreed, spare)
         self._roster.goes_back_to(source.step)
         self._server.call(lambda coordinator, now: coordinator.begin_from(source, now))
@@ -118,19 +99,18 @@ class Supervisor:
 
     def _on_first_commit(self, notice: notices.FirstCommit) -> None:
         self._roster.committed()
-        for rank in self._roster.ranks:
-            self._fruitless[rank] = 0
+        self._workforce.took_part(self._roster.ranks)
         self._losses.training_goes_on(notice)
         self._complete_rows()
 
     def _on_lost(self, notice: notices.WorkerLost) -> None:
         hello = notice.hello
-        self._connected.pop(hello.worker, None)
+        self._workforce.connected.pop(hello.worker, None)
         self._departing.discard(hello.worker)
-        self._kill(hello)
+        self._workforce.kill(hello, at_once=hello.worker in self._expelled)
         self._losses.begin(notice)
         self._done.add(hello.worker)
-        if not self._roster.ended:
+        if self._end is None:
             self._display.say(f"rank {hello.rank} was lost after step {notice.step} (process {hello.pid})", "yellow")
         self._replace(hello.rank, hello.worker)
         self._complete_rows()
@@ -150,7 +130,7 @@ class Supervisor:
         )
         self._expelled.add(hello.worker)
         self._losses.expelled(hello.worker, notice.reason)
-        self._kill(hello)
+        self._workforce.kill(hello, at_once=True)
 
     def _on_left(self, notice: notices.WorkerLeft) -> None:
         hello = notice.hello
@@ -159,13 +139,15 @@ class Supervisor:
         self._display.say(f"rank {hello.rank} left after step {notice.step}: {notice.reason}", "yellow")
         self._departing.add(hello.worker)
 
+    def _on_end_agreed(self, notice: notices.EndAgreed) -> None:
+        self._end = notice.outcome
+
     def _on_ended(self, notice: notices.WorkerEnded) -> None:
         if notice.worker in self._departing:
             self._departing.discard(notice.worker)
             self._complete_rows()
         elif notice.worker in self._roster.members:
             self._done.add(notice.worker)
-            self._roster.ended[notice.worker] = notice.outcome
             self._decide()
 
     def _on_difference(self, notice: notices.Difference) -> None:
@@ -193,9 +175,7 @@ class Supervisor:
     def _on_ready(self, report: launcher.ClusterReady) -> None:
         """Ray is back after the whole cluster was lost."""
         self._display.say("the cluster is back: starting workers", "yellow")
-        self._make_room(report.workers)
-        for rank in range(self._scale):
-            self._start(rank)
+        self._workforce.start_all(report.workers)
 
     def _on_refused(self, report: launcher.ClusterRefused) -> None:
         del report  # the process that said so ends, and its end is what is acted on
@@ -203,10 +183,7 @@ class Supervisor:
     def _on_cluster_lost(self, report: launcher.ClusterLost) -> None:
         self._losses.cluster_lost(dict(report.evidence))
         self._display.say("the whole cluster was lost", "bold yellow")
-        self._workers.clear()
-        for hello in list(self._connected.values()):
-            self._kill(hello)
-        self._launcher.reopen()
+        self._workforce.lose_all()
 
     def _on_process_ended(self, report: launcher.ProcessEnded) -> None:
         if not report.died and "exception" in report.evidence:
@@ -215,79 +192,60 @@ class Supervisor:
                 self._report_missing_record(report)
             self._outcome = "failed"
             return
-        self._to_kill.pop(report.worker, None)
+        self._workforce.has_ended(report.worker)
         self._losses.explain(report.worker, dict(report.evidence))
-        if not report.died or report.worker in self._connected or self._losses.knows(report.worker):
+        if not report.died or report.worker in self._workforce.connected or self._losses.knows(report.worker):
             return
         rank = int(report.worker.partition("-")[2].partition(".")[0])
-        if self._workers.get(rank) == report.worker:
+        if self._workforce.has(rank, report.worker):
             self._losses.begin_unconnected(report.worker, rank)
             self._display.say(f"rank {rank} was lost while it started", "yellow")
             self._replace(rank, report.worker)
 
     def _on_nodes(self, report: launcher.NodesChanged) -> None:
         self._roster.watch_nodes({node: dict(state) for node, state in report.nodes.items()})
-        self._make_room(report.workers)
+        self._workforce.make_room(report.workers)
 
     def _on_draining(self, report: launcher.NodesDraining) -> None:
         for node, deadline in report.nodes.items():
             if self._roster.node_drains(node, deadline):
                 self._display.say(f"node {node[:12]} is being drained: its workers leave at a step boundary", "yellow")
-        for worker, hello in list(self._connected.items()):
+        if all(hello.node in report.nodes for hello in self._workforce.connected.values()):
+            # Nobody may be there in time to take the state over.
+            self._server.call(lambda coordinator, _: coordinator.save_soon())
+        for worker, hello in list(self._workforce.connected.items()):
             if hello.node in report.nodes:
-                self._let_go(worker, "its node is drained")
+                self._workforce.let_go(worker, "its node is drained")
                 # Who leaves may have to wait for who comes.
                 self._replace(hello.rank, worker)
 
     # What follows.
 
-    def _set_scale(self, workers: int) -> None:
-        """Go on with that many workers: more are started, or the highest ranks leave at a step boundary."""
-        if workers < self._config.min_workers or workers == self._scale:
-            return
-        self._run.event(events.RUN_SCALED, workers=workers, before=self._scale)
-        self._display.say(f"going on with {workers} workers", "yellow")
-        before, self._scale = self._scale, workers
-        self._make_room(self._room)
-        for rank in range(before, workers):
-            self._start(rank)
-        for rank in range(workers, before):
-            if worker := self._workers.pop(rank, None):
-                self._let_go(worker, "scaled down")
-                if worker not in self._connected:
-                    self._launcher.kill(worker)
-
-    def _make_room(self, room: int) -> None:
-        """So many workers fit: when a run begins, or begins again, it waits for them."""
-        self._room = room
-        expected = max(self._config.min_workers, min(self._scale, room))
-        self._server.call(lambda coordinator, now: coordinator.expect(expected, now))
-
-    def _let_go(self, worker: str, reason: str) -> None:
-        self._server.call(lambda coordinator, now: coordinator.let_go(worker, reason, now))
-
-    def _start(self, rank: int) -> None:
-        job = self._make_job(rank, self._incarnations.get(rank, 0))
-        self._incarnations[rank] = job.incarnation + 1
-        self._workers[rank] = job.worker
-        self._launcher.start(job)
-
     def _replace(self, rank: int, worker: str) -> None:
-        """Start another worker for the rank that `worker` had, unless that keeps failing or is not wanted."""
-        if self._workers.get(rank) != worker:
+        """Start another process in place of `worker`, unless that keeps failing or is not wanted."""
+        if not self._workforce.has(rank, worker):
             return
-        del self._workers[rank]
-        if self._roster.ended or self._signals:
+        if self._end is not None or self._signals:
+            self._workforce.give_up(rank)
+        elif not self._workforce.replace(rank):
+            self._give_up(rank)
+
+    def _give_up(self, rank: int) -> None:
+        restarts = self._config.restarts
+        if not self._workforce.is_empty():
+            self._display.say(f"rank {rank} is not replaced any more (cluster.restarts={restarts})", "yellow")
             return
-        self._fruitless[rank] = self._fruitless.get(rank, 0) + 1
-        if self._fruitless[rank] <= self._config.restarts:
-            self._start(rank)
-        elif self._workers:
-            said = f"rank {rank} is not replaced any more (cluster.restarts={self._config.restarts})"
-            self._display.say(said, "yellow")
-        else:
-            message = f"workers were lost {self._fruitless[rank]} times in a row before a step was committed"
-            self._record_failure("WorkersLost", f"{message}; raise cluster.restarts to try more often, and resume")
+        message = f"workers were lost {restarts + 1} times in a row before a step was committed"
+        self._record_failure("WorkersLost", f"{message}; raise cluster.restarts to try more often, and resume")
+
+    def _take_scale_request(self) -> None:
+        """Go on with another number of workers, if somebody asked for it."""
+        workers, before = self._scale_request.take(), self._workforce.scale
+        if workers is None or workers == before or workers < self._config.min_workers:
+            return
+        self._run.event(events.RUN_SCALED, workers=workers, before=before)
+        self._display.say(f"going on with {workers} workers", "yellow")
+        self._workforce.set_scale(workers)
 
     def _complete_rows(self) -> None:
         """Steps of earlier memberships lack a part for good, once everyone who was in them is gone or has gone on."""
@@ -295,10 +253,10 @@ class Supervisor:
             self._run.complete_rows(self._roster.membership)
 
     def _decide(self) -> None:
-        """The run is over when those who ended it are done, whoever is still being waited for."""
-        if self._roster.ended and not (self._connected.keys() & self._roster.members) - self._done:
+        """The run is over when those who agreed on its end are done or gone, whoever is still being waited for."""
+        if self._end is not None and not (self._workforce.connected.keys() & self._roster.members) - self._done:
             self._run.drain()
-            self._outcome = "interrupted" if "interrupted" in self._roster.ended.values() else "finished"
+            self._outcome = self._end
 
     def _take_signals(self, signals: StopSignals) -> None:
         """Pass a first signal on to the workers; a second one ends the attempt."""
@@ -309,23 +267,8 @@ class Supervisor:
                 self._run.request_stop(received.name)
                 said = f"{received.name}: saving a checkpoint and stopping; once more stops at once"
                 self._display.say(said, "yellow")
-        if self._signals > 1 or (self._signals and not self._roster.members & self._connected.keys()):
+        if self._signals > 1 or (self._signals and not self._roster.members & self._workforce.connected.keys()):
             self._outcome = "interrupted"
-
-    def _kill(self, hello: Hello) -> None:
-        """Make sure that a worker is dead: nothing it still does may reach the run."""
-        if hello.host == platform.node() and hello.pid != os.getpid():
-            # Where this cannot be done the launcher has other means.
-            with contextlib.suppress(PermissionError, TimeoutError):
-                kill(hello.pid, hello.started, seconds=2)
-        delay = 0.0 if hello.worker in self._expelled else _ENDS_BY_ITSELF_SECONDS
-        self._to_kill[hello.worker] = time.monotonic() + delay
-
-    def _kill_remaining(self) -> None:
-        """A worker that lost its connection ends by itself; killing it through Ray would hide what it died of."""
-        for worker in [worker for worker, due in self._to_kill.items() if time.monotonic() >= due]:
-            del self._to_kill[worker]
-            self._launcher.kill(worker)
 
     def _record_failure(self, kind: str, message: str) -> None:
         fields: dict[str, Any] = {"rank": None, "kind": kind, "message": message, "traceback": ""}
@@ -350,6 +293,7 @@ _HANDLERS: dict[type, str] = {
     notices.WorkerLost: "lost",
     notices.WorkerExpelled: "expelled",
     notices.WorkerLeft: "left",
+    notices.EndAgreed: "end_agreed",
     notices.WorkerEnded: "ended",
     notices.Difference: "difference",
     notices.Waiting: "waiting",

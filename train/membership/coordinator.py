@@ -100,6 +100,7 @@ class Coordinator:
         self._patience_is_over = False
         self._longest_round = 0.0
         self._barren = 0
+        self._save = False
 
     # What the driver says.
 
@@ -124,6 +125,10 @@ class Coordinator:
         elif self._membership is not None:
             self._membership.changing = True
         self._try_to_form(now)
+
+    def save_soon(self) -> None:
+        """After the next step a checkpoint is written, whether one is due or not."""
+        self._save = True
 
     # What workers say.
 
@@ -223,10 +228,14 @@ class Coordinator:
             self.step = vote.step
         elif vote.subject == "state":
             self._agreed = vote.step
-        self.over = vote.subject == "end"
+        elif vote.subject == "end":
+            self.over = True
+            self.notices.append(notices.EndAgreed(vote.digest))
         if current.round == 0:
             self.notices.append(notices.FirstCommit(self._number, vote.step, now))
-        leaving = [] if self.over else self._able_to_leave(current)
+        save = self._save and vote.subject == "sum"
+        self._save &= not save
+        leaving = [] if self.over or save else self._able_to_leave(current)
         for worker in current.workers:
             peer = self._peers[worker]
             peer.arrived = peer.vote = None
@@ -234,7 +243,7 @@ class Coordinator:
             if worker in leaving:
                 action, peer.gone = "leave", True
                 self.notices.append(notices.WorkerLeft(peer.hello, self.step, peer.leaving or ""))
-            self.outbox.append((worker, Commit(self._number, current.round, action)))
+            self.outbox.append((worker, Commit(self._number, current.round, action, save)))
         if self.over:
             self._dismiss_others(current.workers)
         elif current.changing:

@@ -38,11 +38,16 @@ class Meeting:
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
-        self._store = c10d.TCPStore(host, int(port), is_master=False, timeout=_RENDEZVOUS)
+        self._address = host, int(port)
 
     def prefix(self, name: str) -> c10d.Store:
-        """A part of the store of its own."""
-        return c10d.PrefixStore(name, self._store)
+        """A part of the store of its own, over a connection of its own.
+
+        One that waits for a dead member's key holds its connection until the time is up: the next group must not share
+        it.
+        """
+        host, port = self._address
+        return c10d.PrefixStore(name, c10d.TCPStore(host, port, is_master=False, timeout=_RENDEZVOUS))
 
 
 class Group:

@@ -72,6 +72,7 @@ class Member:
         self._round = 0
         self._ending: Reform | None = None
         self._action: Action = "go on"
+        self.save_wanted = False
         self._closed = False
         self._changed = threading.Event()
         self._send(hello)
@@ -119,6 +120,7 @@ class Member:
             if isinstance(message, Commit) and message.membership == self.number:
                 self._round += 1
                 self._action = message.action
+                self.save_wanted = message.save
                 return
 
     def after_commit(self) -> None:

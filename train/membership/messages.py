@@ -45,11 +45,13 @@ class Position:
     """Between which rounds a worker is: `step` steps are done, and `stage` is due next of what follows a step.
 
     `stopping` is set once a stop was requested: the same on all members, since it travels in the sum of a step.
+    `saving` is set when the coordinator wants a checkpoint of this step.
     """
 
     step: int
     stage: int = Stage.SETTLED
     stopping: bool = False
+    saving: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,15 @@ class Form:
 
 @dataclass(frozen=True)
 class Commit:
-    """All voted alike in this round: apply it, then go on, wait for another membership, or leave the run."""
+    """All voted alike in this round: apply it, then go on, wait for another membership, or leave the run.
+
+    After the sum of a step, `save` asks for a checkpoint of it.
+    """
 
     membership: int
     round: int
     action: Action = "go on"
+    save: bool = False
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,13 @@ class WorkerLeft:
 
 
 @dataclass(frozen=True)
+class EndAgreed:
+    """All members agreed that training is over, and how: nothing is lost with who dies from here on."""
+
+    outcome: str
+
+
+@dataclass(frozen=True)
 class WorkerEnded:
     """A worker has done its work."""
 
@@ -119,6 +126,7 @@ Notice = (
     | WorkerLost
     | WorkerExpelled
     | WorkerLeft
+    | EndAgreed
     | WorkerEnded
     | Difference
     | Waiting

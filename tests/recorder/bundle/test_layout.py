@@ -36,6 +36,22 @@ def test_checkpoint_folders_and_steps() -> None:
     assert layout.is_partial(".step-00000007.1.partial")
 
 
+@pytest.mark.parametrize(
+    ("name", "writer"),
+    [
+        (".step-00000007.123.partial", 123),
+        (".step-00000007.1", 1),
+        (".step-00000007.partial", None),
+        (".step-00000007.1-2.partial", None),
+        (".step-00000007.\u00b2.partial", None),
+        (".step-00000007..partial", None),
+        ("", None),
+    ],
+)
+def test_an_unfinished_checkpoint_tells_who_writes_it(name: str, writer: int | None) -> None:
+    assert layout.writer_of_partial(name) == writer
+
+
 def test_segments_are_in_order_and_a_closed_one_hides_the_open_one(tmp_path: Path) -> None:
     assert layout.segments(tmp_path, "metrics") == []
     (tmp_path / "metrics").mkdir()

@@ -64,8 +64,8 @@ class Notebook:
             collected.follow(event)
         return collected
 
-    def texts(self, stream: str, membership: int = 0) -> list[str]:
-        return [text for source, text in self.lines if source[1:] == (membership, stream)]
+    def texts(self, stream: str, incarnation: int = 0) -> list[str]:
+        return [text for source, text in self.lines if source[1:] == (incarnation, stream)]
 
 
 def new_collector(folder: Path, notebook: Notebook, recovering: bool = False) -> Collector:
@@ -136,6 +136,19 @@ def test_steps_wait_for_all_workers_and_not_beyond_the_end(tmp_path: Path) -> No
     assert [(row["step"], row["worker_rank"], row["late"]) for row in notebook.rows[2:]] == [(2, [1], 1)]
 
 
+def test_steps_of_earlier_memberships_wait_no_longer_than_told(tmp_path: Path) -> None:
+    notebook = Notebook()
+    collector = new_collector(tmp_path, notebook)
+    worker = WorkerRecorder(tmp_path, "rank-0", 0, 0, 2)
+    for membership in range(3):
+        worker.enter(membership, 2)
+        worker.step(membership + 1, loss=1.0)
+    collector.poll()
+    for before, recorded in ((0, []), (1, [1]), (1, [1]), (2, [1, 2]), (None, [1, 2, 3])):
+        collector.flush(before)
+        assert [row["step"] for row in notebook.rows] == recorded
+
+
 # A line of a spool that no writer of ours writes, with each kind of thing that can be wrong with it.
 DAMAGE: dict[str, bytes] = {
     "no JSON": b"\x00\x00\x00\n",
@@ -189,8 +202,10 @@ def test_lines_of_processes_that_shared_a_rank_are_counted_apart(tmp_path: Path)
 
 
 def write_everything(folder: Path, rng: random.Random) -> Callable[[], None]:
-    """Two workers of two memberships, with all they can leave; each call writes the next of it."""
-    workers = [WorkerRecorder(folder, f"rank-{rank}", m, rank, 2) for m in range(2) for rank in range(2)]
+    """Two ranks, each taken over in a later membership, with all they can leave; each call writes the next of it."""
+    workers = [WorkerRecorder(folder, f"rank-{rank}", taken, rank, 2) for taken in range(2) for rank in range(2)]
+    for worker in workers[2:]:
+        worker.enter(1, 2)
     numbers = dict.fromkeys(workers, 0)
 
     def write() -> None:

@@ -51,21 +51,32 @@ def test_what_is_new_is_announced_once(tmp_path: Path) -> None:
 
 def test_a_process_that_takes_over_a_rank_is_told_apart(tmp_path: Path) -> None:
     log = new_log(tmp_path)
-    later = OUT._replace(membership=2)
+    later = OUT._replace(incarnation=2)
     for source, text in ((OUT, "a"), (later, "b"), (later, "c"), (OUT, "d"), (later, "e")):
         log.append(0, source, text)
     assert texts(tmp_path) == [
         "stdout a",
-        "recorder membership 2",
+        "recorder incarnation 2",
         "stdout b",
         "stdout c",
-        "recorder membership 0",
+        "recorder incarnation 0",
         "stdout d",
-        "recorder membership 2",
+        "recorder incarnation 2",
         "stdout e",
     ]
     for reopened in (log, new_log(tmp_path)):
         assert [reopened.lines(source) for source in (OUT, later, ERR)] == [2, 3, 0]
+
+
+def test_who_took_over_is_read_from_logs_of_older_bundles_too(tmp_path: Path) -> None:
+    """Before workers had incarnations their place was taken by the number of the membership."""
+    (tmp_path / PATH).parent.mkdir(parents=True)
+    time = "1970-01-01T00:00:00.000000Z"
+    (tmp_path / PATH).write_text(f"{time} stdout a\n{time} recorder membership 1\n{time} stdout b\n")
+    log = new_log(tmp_path)
+    assert [log.lines(OUT), log.lines(OUT._replace(incarnation=1))] == [1, 1]
+    log.append(0, OUT._replace(incarnation=1), "c")
+    assert texts(tmp_path) == ["stdout a", "recorder membership 1", "stdout b", "stdout c"]
 
 
 def test_going_on_cuts_a_torn_line_and_opens_a_closed_file(tmp_path: Path) -> None:

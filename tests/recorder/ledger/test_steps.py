@@ -92,6 +92,18 @@ def test_a_step_of_a_later_membership_is_another_one() -> None:
     assert keys(rows) == [(1, 1, (0, 1), 0), (0, 1, (0, 1), 0)]
 
 
+def test_steps_of_earlier_memberships_can_be_given_up_alone() -> None:
+    assembler = StepAssembler(1)
+    for membership in (2, 0, 1):
+        for step in (2, 1):
+            assembler.add(part(step, membership=membership))
+    assert assembler.flush(0) == []
+    assert keys(assembler.flush(2)) == [(m, step, (0,), 0) for m in (0, 1) for step in (1, 2)]
+    assert keys(assembler.add(part(1, 1, membership=2))) == [(2, 1, (0, 1), 0)]
+    assert keys(assembler.add(part(1, 1, membership=1))) == [(1, 1, (1,), 1)]
+    assert keys(assembler.flush()) == [(2, 2, (0,), 0)]
+
+
 PARTS = st.lists(st.builds(part, st.integers(1, 4), st.integers(0, 2), st.just(3), st.integers(0, 1)), max_size=20)
 
 

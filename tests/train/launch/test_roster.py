@@ -1,111 +1,190 @@
-"""What the driver concludes from what workers and Ray say."""
+"""What the driver concludes from what workers, the coordinator and Ray say."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.commands import events_of
-from hydra import compose, initialize_config_dir
+from helpers.launching import formed
 
 from recorder.run import Run
-from train.compose import plain, validate
-from train.launch.ray_cluster import Loss
 from train.launch.roster import Roster
+from train.membership.messages import Stage
+
+ALL = ["rank-0.0", "rank-1.0", "rank-2.0"]
+TWO = ["rank-0.0", "rank-2.1"]
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    return Run.create(tmp_path / "runs", run_id="roster", spools=tmp_path / "spools")
+def fields_of(run: Run, type: str) -> list[dict[str, Any]]:
+    return [event["fields"] for event in events_of(run.path, type)]
 
 
-@pytest.fixture
-def roster(run: Run) -> Roster:
-    with initialize_config_dir(str(Path(__file__).parents[3] / "conf"), version_base="1.3"):
-        config = validate(plain(compose("config")))
-    roster = Roster(run, config, "class-a")
-    roster.begin_membership(0, 0)
-    return roster
+def reach(run: Run, roster: Roster, step: int, membership: int = 0) -> None:
+    """All steps up to `step` are in the record, half a second each of two workers."""
+    if roster.observe not in run.observers:
+        run.observers.append(roster.observe)
+    workers = [run.worker(f"rank-{rank}", membership, rank, 2) for rank in (8, 9)]
+    for worker in workers:
+        worker.enter(membership, 2)
+        for number in range(roster.last_step + 1, step + 1):
+            worker.step(number, loss=1.0, step_seconds=0.5)
+        worker.close()
+    run.drain()
+    assert roster.last_step == step
+
+
+def test_a_membership_says_who_computes_what_from_which_state(run: Run, roster: Roster) -> None:
+    roster.record_membership(formed(0, TWO, 7, source="storage"))
+    (changed,) = fields_of(run, "membership.changed")
+    assert changed == {
+        "membership": 0,
+        "start_step": 7,
+        "reason": "start",
+        "workers": [
+            {"rank": 0, "worker": "rank-0.0", "node": "node-a", "pid": 1000, "micro_batches": [0, 3]},
+            {"rank": 2, "worker": "rank-2.1", "node": "node-a", "pid": 1021, "micro_batches": [3, 6]},
+        ],
+        "source": {"kind": "storage", "step": 7},
+    }
+    assert (roster.membership, roster.members, roster.ranks) == (0, set(TWO), [0, 2])
+
+
+def test_the_most_workers_there_were_are_remembered(roster: Roster) -> None:
+    for membership, workers in enumerate((TWO, ALL, TWO)):
+        roster.record_membership(formed(membership, workers))
+    assert roster.most_workers == 3
+
+
+def test_a_membership_has_committed_until_the_next_one(roster: Roster) -> None:
+    roster.record_membership(formed(0, ALL))
+    roster.committed()
+    assert roster.has_committed
+    roster.record_membership(formed(1, TWO, 4))
+    assert not roster.has_committed
+
+
+@pytest.mark.parametrize("reason", ["worker lost", "stuck", "state differs"])
+def test_the_step_that_was_dropped_is_redone_and_no_other(run: Run, roster: Roster, reason: str) -> None:
+    roster.record_membership(formed(0, ALL))
+    reach(run, roster, 17)
+    roster.record_membership(formed(1, TWO, 17, reason))
+    assert fields_of(run, "step.redone") == [
+        {"first": 18, "last": 18, "membership": 1, "reason": reason, "recorded": 0}
+    ]
+    assert roster.take_redone() == (0, 0.0)
+
+
+@pytest.mark.parametrize("reason", ["worker joined", "worker left"])
+def test_at_a_step_boundary_nothing_is_redone(run: Run, roster: Roster, reason: str) -> None:
+    roster.record_membership(formed(0, ALL))
+    roster.record_membership(formed(1, TWO, 17, reason))
+    assert fields_of(run, "step.redone") == []
+
+
+@pytest.mark.parametrize("stage", [Stage.STATE, Stage.EVALUATION, Stage.SAVE])
+def test_a_loss_after_the_step_was_committed_drops_no_step(run: Run, roster: Roster, stage: Stage) -> None:
+    roster.record_membership(formed(0, ALL))
+    reach(run, roster, 17)
+    roster.record_membership(formed(1, TWO, 17, "worker lost", stage=stage))
+    assert fields_of(run, "step.redone") == []
+
+
+def test_committed_steps_are_redone_after_a_return(run: Run, roster: Roster) -> None:
+    roster.record_membership(formed(0, ALL))
+    reach(run, roster, 17)
+    roster.goes_back_to(10)
+    roster.record_membership(formed(1, TWO, 10, "worker lost", "memory"))
+    assert fields_of(run, "step.redone") == [
+        {"first": 11, "last": 17, "membership": 1, "reason": "worker lost", "recorded": 7}
+    ]
+    assert [roster.take_redone(), roster.take_redone()] == [(7, 7 * 2 * 0.5), (0, 0.0)]
+    roster.record_membership(formed(2, TWO, 17, "worker lost"))
+    assert fields_of(run, "step.redone")[1]["recorded"] == 0
+
+
+def test_what_is_still_in_a_spool_counts_among_the_steps_that_are_redone(run: Run, roster: Roster) -> None:
+    run.observers.append(roster.observe)
+    roster.record_membership(formed(0, ALL))
+    worker = run.worker()
+    for step in (1, 2, 3):
+        worker.step(step, loss=1.0)
+    roster.goes_back_to(0)
+    roster.record_membership(formed(1, TWO, 0, "worker lost", "start"))
+    assert [(redone["first"], redone["recorded"]) for redone in fields_of(run, "step.redone")] == [(1, 3)]
+
+
+def test_after_the_last_step_there_is_none_to_redo(run: Run, roster: Roster) -> None:
+    """Nor after one at which a stop was requested: only the end is agreed on again."""
+    roster.record_membership(formed(0, ALL))
+    reach(run, roster, 90)
+    roster.record_membership(formed(1, TWO, 90, "worker lost", stopping=True))
+    reach(run, roster, 100, 1)
+    roster.record_membership(formed(2, TWO, 100, "worker lost"))
+    assert fields_of(run, "step.redone") == []
+
+
+def test_a_resumed_attempt_redoes_nothing_at_its_start(run: Run, roster: Roster) -> None:
+    roster.goes_back_to(50)
+    roster.record_membership(formed(0, ALL, 50, source="storage"))
+    assert fields_of(run, "step.redone") == []
 
 
 def joined(rank: int, determinism: str = "class-a") -> dict[str, Any]:
     return {"rank": rank, "node": "n", "pid": 100 + rank, "micro_batches": [0, 4], "determinism": determinism}
 
 
-def finished(rank: int, outcome: str = "finished") -> dict[str, Any]:
-    return {"rank": rank, "outcome": outcome}
-
-
-def test_a_membership_is_recorded_when_all_have_joined(run: Run, roster: Roster) -> None:
-    roster.observe("worker.joined", joined(1))
-    assert events_of(run.path, "membership.changed") == []
-    roster.observe("worker.joined", joined(0))
-    workers = events_of(run.path, "membership.changed")[0]["fields"]["workers"]
-    assert [worker["pid"] for worker in workers] == [100, 101]
-
-
 def test_a_worker_of_another_determinism_class_is_a_loud_event(run: Run, roster: Roster) -> None:
     roster.observe("worker.joined", joined(0))
     roster.observe("worker.joined", joined(1, "class-b"))
-    differing = events_of(run.path, "node.differs")
-    assert [event["fields"]["rank"] for event in differing] == [1]
+    assert [differs["rank"] for differs in fields_of(run, "node.differs")] == [1]
 
 
-@pytest.mark.parametrize(
-    ("outcomes", "expected"), [(["finished"] * 2, "finished"), (["finished", "interrupted"], "interrupted")]
-)
-def test_the_outcome_is_what_all_workers_say(roster: Roster, outcomes: list[str], expected: str) -> None:
-    for rank, outcome in enumerate(outcomes):
-        roster.observe("worker.finished", finished(rank, outcome))
-    assert roster.outcome([]) == expected
+def test_what_workers_say_of_the_run_is_kept_for_its_end(roster: Roster) -> None:
+    roster.observe("row", {"step": 3, "loss": 0.5})
+    roster.observe("row", {"step": 2, "loss": "NaN"})
+    roster.observe("evaluated", {"step": 3, "loss": 0.25})
+    roster.observe("exception", {"kind": "KeyError"})
+    roster.observe("of a type nobody knows", {})
+    assert (roster.last_step, roster.evaluation, roster.exceptions) == (
+        3,
+        {"step": 3, "loss": 0.25},
+        [{"kind": "KeyError"}],
+    )
+    roster.lost += 2
+    assert roster.totals() == {"workers_lost": 2, "last_step": 3}
 
 
-def test_a_lost_worker_is_recorded_with_its_evidence_and_leaves_the_run_open(run: Run, roster: Roster) -> None:
-    roster.observe("worker.joined", joined(0))
-    roster.observe("worker.joined", joined(1))
-    roster.observe("worker.finished", finished(0))
-    assert roster.outcome([Loss(1, True, "ActorDiedError"), Loss(0, False, "exchange broke")]) is None
-    lost = events_of(run.path, "worker.lost")
-    assert len(lost) == 1
-    fields = lost[0]["fields"]
-    assert (fields["rank"], fields["pid"], fields["cause"], fields["evidence"]) == (1, 101, "unknown", "ActorDiedError")
+UP = {"alive": True, "address": "127.0.0.1", "death_reason": 0, "death_message": ""}
 
 
-def test_an_exception_of_the_users_is_a_failure_and_not_a_loss(roster: Roster) -> None:
-    roster.observe("exception", {"rank": 0, "kind": "KeyError", "message": "x"})
-    assert roster.outcome([Loss(0, False, "KeyError")]) == "failed"
-
-
-def test_a_broken_exchange_without_a_death_leaves_the_run_open(roster: Roster) -> None:
-    roster.observe("exchange.failed", {"rank": 0, "message": "connection reset"})
-    assert roster.outcome([Loss(0, False, "PeerLost")]) is None
-
-
-@pytest.mark.parametrize("losses", [[], [Loss(0, False, "RuntimeError: DataError")]])
-def test_workers_whose_records_do_not_arrive_are_a_failure_that_names_the_folder(
-    run: Run, roster: Roster, losses: list[Loss]
-) -> None:
-    assert roster.outcome(losses) == "failed"
-    fields = events_of(run.path, "exception")[0]["fields"]
-    assert "recorder.spool" in fields["message"]
-    assert fields["traceback"] == "; ".join(loss.evidence for loss in losses)
-
-
-def test_steps_beyond_the_restart_are_said_to_be_redone(run: Run, roster: Roster) -> None:
-    roster.observe("row", {"step": 17, "loss": "NaN"})
-    roster.begin_membership(1, 10)
-    redone = events_of(run.path, "step.redone")[0]["fields"]
-    assert (redone["first"], redone["last"], redone["membership"]) == (11, 17, 1)
-
-
-def test_nodes_that_come_and_go_are_recorded_once(run: Run, roster: Roster) -> None:
-    up = {"a": {"alive": True, "address": "127.0.0.1", "death_reason": 0, "death_message": ""}}
-    down = {"a": up["a"] | {"alive": False, "death_reason": 2, "death_message": "health check"}}
-    for nodes in (up, up, down, down):
-        roster.watch_nodes(nodes)
+@pytest.mark.parametrize(("death_reason", "cause"), [(1, "node lost"), (2, "node lost"), (3, "preempted")])
+def test_nodes_that_come_and_go_are_recorded_once(run: Run, roster: Roster, death_reason: int, cause: str) -> None:
+    down = {"alive": False, "death_reason": death_reason, "death_message": "health check"}
+    for state in (UP, UP, UP | down, UP | down):
+        roster.watch_nodes({"a": state})
     assert [event["type"] for event in events_of(run.path, "node.joined", "node.lost")] == ["node.joined", "node.lost"]
-    assert events_of(run.path, "node.lost")[0]["fields"]["evidence"]["death_reason"] == 2
+    (lost,) = fields_of(run, "node.lost")
+    assert (lost["cause"], lost["evidence"]) == (cause, down)
+    assert roster.dead_nodes == {"a": down}
+
+
+def test_a_node_that_was_dead_before_the_run_is_no_loss(run: Run, roster: Roster) -> None:
+    roster.watch_nodes({"a": UP | {"alive": False}, "b": UP})
+    assert fields_of(run, "node.lost") == []
+    assert [node["node"] for node in fields_of(run, "node.joined")] == ["b"]
+
+
+def test_that_a_node_drains_is_new_once(run: Run, roster: Roster) -> None:
+    assert [roster.node_drains("a", 1.5), roster.node_drains("a", 2.5), roster.node_drains("b", None)] == [
+        True,
+        False,
+        True,
+    ]
+    assert [(drain["node"], drain["deadline"]) for drain in fields_of(run, "node.draining")] == [
+        ("a", "1970-01-01T00:00:01.500000Z"),
+        ("b", None),
+    ]
 
 
 def test_a_node_with_other_packages_is_a_loud_event(run: Run, roster: Roster) -> None:
@@ -116,6 +195,6 @@ def test_a_node_with_other_packages_is_a_loud_event(run: Run, roster: Roster) ->
     run.observers.append(roster.observe)
     run.event("node.environment", node="a", environment=environment("2.13.0"))
     run.event("node.environment", node="b", environment=environment("2.12.0"))
-    differing = events_of(run.path, "node.differs")
-    assert [event["fields"]["node"] for event in differing] == ["b"]
-    assert "2.12.0" in str(differing[0]["fields"]["differences"])
+    (differing,) = fields_of(run, "node.differs")
+    assert differing["node"] == "b"
+    assert "2.12.0" in str(differing["differences"])

@@ -10,16 +10,28 @@ from recorder.checkpoint.fingerprint import fingerprint
 from train.step.evaluate import evaluate
 from train.step.exchange import TreeExchange
 from train.step.native import NativeExchange
+from train.step.quorum import Alone, Subject
 
 MICRO_BATCHES = (8, 6)
 
 
+class Ballot(Alone):
+    """A quorum that keeps the digests that it was to agree on."""
+
+    def __init__(self) -> None:
+        self.votes: list[str] = []
+
+    def agree(self, subject: Subject, step: int, digest: str) -> None:
+        self.votes.append(f"{subject} {step} {digest}")
+
+
 def digests(exchange: Any, micro_batches: int) -> list[str]:
-    """Loss, gradient and state after each step, then the evaluation."""
-    run = TinyRun(exchange, micro_batches=micro_batches)
+    """The vote, loss, gradient and state of each step, then the evaluation."""
+    run, ballot = TinyRun(exchange, micro_batches=micro_batches), Ballot()
     record = []
     for step in range(1, 4):
-        result = run.step.run(step)
+        result = run.step.run(step, quorum=ballot)
+        record += ballot.votes[step - 1 :]
         record += [result.loss.hex(), result.grad_norm.hex(), result.gradient_digest, fingerprint(run.state())]
     for count in (1, micro_batches - 1):  # fewer than workers, and no power of two
         record.append(evaluate(run.forward, batches, run.exchange, step=3, micro_batches=count).hex())

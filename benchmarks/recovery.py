@@ -1,0 +1,166 @@
+"""What losing workers costs: this project, stock Ray Train and torchrun, the same model and the same kills.
+
+    python benchmarks/recovery.py [rounds]
+
+Each round runs every arm and kills in each of them, after a random number of steps: one of two workers, all of them,
+or a whole node of a cluster of three with room for one worker each. Seconds are from just before the kill to the
+next committed step; in the table's order also to the first step by all workers again, and to the first step that had
+not been committed before. Then: what agreeing costs a step, and how long a run lasts after its last worker.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from arms.costs import Cost, Kill, Mark, Workers, cost, p95, step_seconds
+from arms.quorum import quorum_seconds
+from arms.scripts import stock_ray, torchrun
+from arms.task import OVERRIDES, WORKERS
+from arms.watched import WatchedRun
+
+from recorder.canonical import parse_utc
+from recorder.ledger import events
+
+REPOSITORY = Path(__file__).parents[1]
+sys.path.insert(0, str(REPOSITORY / "tests"))
+
+from helpers.clusters import Nodes, nodes  # noqa: E402  (the cluster is the one the tests use)
+
+NODES = 3
+KILLS = 2
+QUORUM_ROUNDS = 2000
+STEPS_TO_THE_END = 300
+IN_PLACE, STOCK = "ours, one of two killed", "stock Ray Train, one of two killed"
+
+
+class Arm(Protocol):
+    """A training that runs, watched."""
+
+    def settled(self, count: int, steps: int) -> Workers:
+        """Wait until `count` workers have committed so many steps together."""
+
+    def marks(self) -> list[Mark]:
+        """All committed steps."""
+
+    def stop(self) -> None:
+        """End it in order."""
+
+
+def suffer(arm: Arm, kill: Callable[[Workers], None], chance: random.Random) -> tuple[list[Cost], float]:
+    """Kill a few times, each time after a random number of steps; the costs, and the seconds a step takes."""
+    kills = []
+    try:
+        for _ in range(KILLS):
+            workers = arm.settled(WORKERS, chance.randrange(10, 60))
+            kills.append(Kill(time.time(), workers.generation))
+            kill(workers)
+        arm.settled(WORKERS, 10)
+    finally:
+        arm.stop()
+    marks = arm.marks()
+    return [cost(one, WORKERS, marks) for one in kills], step_seconds(marks, WORKERS)
+
+
+def ours(folder: Path, address: str = "local", workers: int = WORKERS, steps: int = 1_000_000) -> WatchedRun:
+    """This project's arm; it is stopped long before the last step."""
+    cluster = [f"cluster.address={address}", f"cluster.workers={workers}"]
+    return WatchedRun(folder, [*OVERRIDES, *cluster, f"train.steps={steps}"])
+
+
+def a_round(cluster: Nodes, chance: random.Random, folder: Path) -> dict[str, tuple[list[Cost], float]]:
+    """Every arm once."""
+
+    def one(workers: Workers) -> None:
+        os.kill(chance.choice(list(workers.pids.values())), signal.SIGKILL)
+
+    def everyone(workers: Workers) -> None:
+        for pid in workers.pids.values():
+            os.kill(pid, signal.SIGKILL)
+
+    def node(workers: Workers) -> None:
+        cluster.lose(chance.choice(list(workers.nodes.values())))
+        cluster.add()
+
+    def fresh(name: str) -> Path:
+        (path := folder / name).mkdir()
+        return path
+
+    found = {}
+    found[IN_PLACE] = suffer(ours(fresh("place")), one, chance)
+    found[STOCK] = suffer(stock_ray(fresh("stock"), "local"), one, chance)
+    found["torchrun, one of two killed"] = suffer(torchrun(fresh("torchrun")), one, chance)
+    found["ours, both killed"] = suffer(ours(fresh("nobody")), everyone, chance)
+    cluster.restore(NODES)
+    found["ours, node lost"] = suffer(ours(fresh("place-node"), cluster.address), node, chance)
+    cluster.restore(NODES)
+    found["stock Ray Train, node lost"] = suffer(stock_ray(fresh("stock-node"), cluster.address), node, chance)
+    return found
+
+
+def end_seconds(cluster: Nodes, folder: Path) -> float:
+    """Seconds from the last worker's end to the attempt's, without room for the successor of a lost one."""
+    cluster.restore(NODES)
+    run = ours(folder, cluster.address, NODES, STEPS_TO_THE_END)
+    cluster.lose(run.settled(NODES, 5).nodes[NODES - 1])
+    run.wait()
+    finished = [parse_utc(event["time"]) for event in run.events(events.WORKER_FINISHED)]
+    return parse_utc(run.events(events.ATTEMPT_ENDED)[-1]["time"]) - max(finished)
+
+
+def show(costs: dict[str, list[Cost]], steps: dict[str, list[float]]) -> None:
+    """The table, and the aims beside it."""
+    print(f"{'seconds from the kill to':36} {'the next step':>16} {'all again':>16} {'a new step':>16}   steps lost")
+    print(f"{'':36} " + f"{'median    p95':>16} " * 3 + f"  {'median  most':>10}   kills  ms a step")
+    for arm, found in costs.items():
+        times = [[one.first for one in found], [one.whole for one in found], [one.new for one in found]]
+        parts = [f"{statistics.median(values):9.2f} {p95(values):6.2f}" for values in times]
+        lost = [one.steps_lost for one in found]
+        milliseconds = 1000 * statistics.median(steps[arm])
+        ends = f"{statistics.median(lost):6.1f} {max(lost):5} {len(found):7} {milliseconds:10.1f}"
+        print(f"{arm:36} {' '.join(parts)}   {ends}")
+    place, stock = ([one.first for one in costs[arm]] for arm in (IN_PLACE, STOCK))
+    print(f"in place, p95              {p95(place):6.2f} s   (aim: at most 3)")
+    print(
+        f"stock Ray Train / in place {statistics.median(stock) / statistics.median(place):6.1f}     (aim: at least 10)"
+    )
+    lost = [one.steps_lost for arm in (IN_PLACE, "ours, node lost") for one in costs[arm]]
+    print(f"in place, steps lost       {max(lost):6}     (aim: 0)")
+
+
+def main(rounds: int) -> None:
+    """Interleave the arms, and print medians and 95th percentiles."""
+    # The nodes' workers import what the arms' scripts do.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "benchmarks")])
+    chance = random.Random(1)
+    costs: dict[str, list[Cost]] = defaultdict(list)
+    steps: dict[str, list[float]] = defaultdict(list)
+    quorum, ends = [], []
+    with nodes(NODES) as cluster:
+        for number in range(1, rounds + 1):
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+                for arm, (found, seconds) in a_round(cluster, chance, Path(name)).items():
+                    costs[arm] += found
+                    steps[arm].append(seconds)
+                (Path(name) / "end").mkdir()
+                ends.append(end_seconds(cluster, Path(name) / "end"))
+            quorum += quorum_seconds(WORKERS, QUORUM_ROUNDS)
+            print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
+    show(costs, steps)
+    milliseconds = [1000 * value for value in quorum]
+    median, high = statistics.median(milliseconds), p95(milliseconds)
+    print(f"quorum and commit, a step  {median:6.2f} ms  (aim: at most 3), p95 {high:.2f} ms")
+    print(f"last worker's end to run's {max(ends):6.2f} s   (aim: at most 5)")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

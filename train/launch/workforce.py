@@ -1,0 +1,127 @@
+"""The processes of a run: which of them has which rank, who is started in place of whom, who is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import time
+from collections.abc import Callable
+
+from recorder.ledger.processes import kill
+from train.config import ClusterConfig
+from train.launch.job import Job
+from train.launch.launcher import Launcher
+from train.membership.messages import Hello
+from train.membership.server import CoordinatorServer
+
+MakeJob = Callable[[int, int], Job]
+
+_ENDS_BY_ITSELF_SECONDS = 30.0
+
+
+class Workforce:
+    """Keeps one process a rank, from 0 to `scale`, as far as the launcher has room for them."""
+
+    def __init__(self, config: ClusterConfig, launcher: Launcher, server: CoordinatorServer, make_job: MakeJob) -> None:
+        self.scale = config.workers
+        self.connected: dict[str, Hello] = {}
+        self._config = config
+        self._launcher = launcher
+        self._server = server
+        self._make_job = make_job
+        self._room = config.workers
+        self._workers: dict[int, str] = {}  # of each rank, the process that was started last and is not given up
+        self._incarnations: dict[int, int] = {}
+        self._fruitless: dict[int, int] = {}
+        self._to_kill: dict[str, float] = {}
+
+    def has(self, rank: int, worker: str) -> bool:
+        """Whether `worker` is the process of the rank."""
+        return self._workers.get(rank) == worker
+
+    def is_empty(self) -> bool:
+        """Whether nobody is there or on the way."""
+        return not self._workers
+
+    def start_all(self, room: int) -> None:
+        """Start a process for every rank; there is room for so many."""
+        self.make_room(room)
+        for rank in range(self.scale):
+            self.start(rank)
+
+    def make_room(self, room: int) -> None:
+        """So many workers fit: when a run begins, or begins again, it waits for them."""
+        self._room = room
+        expected = max(self._config.min_workers, min(self.scale, room))
+        self._server.call(lambda coordinator, now: coordinator.expect(expected, now))
+
+    def set_scale(self, workers: int) -> None:
+        """Go on with that many: more are started, or the highest ranks leave at a step boundary."""
+        before, self.scale = self.scale, workers
+        self.make_room(self._room)
+        for rank in range(before, workers):
+            self.start(rank)
+        for rank in range(workers, before):
+            if worker := self._workers.pop(rank, None):
+                self.let_go(worker, "scaled down")
+                if worker not in self.connected:
+                    self._launcher.kill(worker)
+
+    def start(self, rank: int) -> None:
+        """Start the next process of a rank."""
+        job = self._make_job(rank, self._incarnations.get(rank, 0))
+        self._incarnations[rank] = job.incarnation + 1
+        self._workers[rank] = job.worker
+        self._launcher.start(job)
+
+    def replace(self, rank: int) -> bool:
+        """Start another process for the rank; not if that was in vain `cluster.restarts` times in a row."""
+        self.give_up(rank)
+        self._fruitless[rank] = self._fruitless.get(rank, 0) + 1
+        if self._fruitless[rank] > self._config.restarts:
+            return False
+        self.start(rank)
+        return True
+
+    def give_up(self, rank: int) -> None:
+        """The rank's process is lost, or leaves."""
+        self._workers.pop(rank, None)
+
+    def took_part(self, ranks: list[int]) -> None:
+        """The processes of these ranks have committed a round."""
+        for rank in ranks:
+            self._fruitless[rank] = 0
+
+    def let_go(self, worker: str, reason: str) -> None:
+        """Have a worker leave at a step boundary."""
+        self._server.call(lambda coordinator, now: coordinator.let_go(worker, reason, now))
+
+    def kill(self, hello: Hello, at_once: bool) -> None:
+        """Make sure that a worker is dead: nothing it still does may reach the run.
+
+        Who has lost its connection ends by itself. Killing it through Ray would hide what it died of, and is done
+        `at_once` only for who must be stopped.
+        """
+        if hello.host == platform.node() and hello.pid != os.getpid():
+            # Where this cannot be done the launcher has other means.
+            with contextlib.suppress(PermissionError, TimeoutError):
+                kill(hello.pid, hello.started, seconds=2)
+        self._to_kill[hello.worker] = time.monotonic() + (0.0 if at_once else _ENDS_BY_ITSELF_SECONDS)
+
+    def kill_remaining(self) -> None:
+        """Kill through the launcher who should have ended by now."""
+        for worker in [worker for worker, due in self._to_kill.items() if time.monotonic() >= due]:
+            del self._to_kill[worker]
+            self._launcher.kill(worker)
+
+    def has_ended(self, worker: str) -> None:
+        """The launcher knows that the process is gone."""
+        self._to_kill.pop(worker, None)
+
+    def lose_all(self) -> None:
+        """The whole cluster is gone: what may still run is killed, and everything begins again."""
+        self._workers.clear()
+        for hello in list(self.connected.values()):
+            self.kill(hello, at_once=False)
+        self._launcher.reopen()
