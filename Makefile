@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 # Arithmetic threads of helper libraries; the workers' own are cluster.threads.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup train test test-fast lint bench lock clean
+.PHONY: help setup train test test-fast chaos lint bench lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ test: $(STAMP)  ## Run all tests, those on real Ray clusters included
 
 test-fast: $(STAMP)  ## Run the tests that need no cluster
 	$(BIN)/python -m pytest -m "not cluster" $(ARGS)
+
+chaos: $(STAMP)  ## Kill workers in N runs on schedules of random seeds (N=300), or as in one (SEED=7)
+	$(BIN)/python tests/train/chaos/chaos.py $(if $(SEED),--seed $(SEED)) $(or $(N),$(if $(SEED),1,50))
 
 lint: $(STAMP)  ## Check format, style and types
 	$(BIN)/ruff format --check .

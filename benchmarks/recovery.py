@@ -25,7 +25,7 @@ from typing import Protocol
 from arms.costs import Cost, Kill, Mark, Workers, cost, p95, step_seconds
 from arms.quorum import quorum_seconds
 from arms.scripts import stock_ray, torchrun
-from arms.task import OVERRIDES, WORKERS
+from arms.task import OVERRIDES, STATE_EVERY, WORKERS
 from arms.watched import WatchedRun
 
 from recorder.canonical import parse_utc
@@ -38,16 +38,19 @@ from helpers.clusters import Nodes, nodes  # noqa: E402  (the cluster is the one
 
 NODES = 3
 KILLS = 2
+# So many steps after a loss every arm has caught up, also where its newest checkpoint was not complete.
+ENOUGH = 2 * STATE_EVERY + 10
 QUORUM_ROUNDS = 2000
 STEPS_TO_THE_END = 300
-IN_PLACE, STOCK = "ours, one of two killed", "stock Ray Train, one of two killed"
+IN_PLACE, NODE_IN_PLACE = "ours, one of two killed", "ours, node lost"
+STOCK = "stock Ray Train, one of two killed"
 
 
 class Arm(Protocol):
     """A training that runs, watched."""
 
-    def settled(self, count: int, steps: int) -> Workers:
-        """Wait until `count` workers have committed so many steps together."""
+    def settled(self, count: int, steps: int, after: int = -1) -> Workers:
+        """Wait until `count` workers of a generation later than `after` have committed so many steps."""
 
     def marks(self) -> list[Mark]:
         """All committed steps."""
@@ -58,13 +61,15 @@ class Arm(Protocol):
 
 def suffer(arm: Arm, kill: Callable[[Workers], None], chance: random.Random) -> tuple[list[Cost], float]:
     """Kill a few times, each time after a random number of steps; the costs, and the seconds a step takes."""
-    kills = []
+    kills: list[Kill] = []
     try:
         for _ in range(KILLS):
-            workers = arm.settled(WORKERS, chance.randrange(10, 60))
+            workers = arm.settled(
+                WORKERS, ENOUGH + chance.randrange(STATE_EVERY), kills[-1].generation if kills else -1
+            )
             kills.append(Kill(time.time(), workers.generation))
             kill(workers)
-        arm.settled(WORKERS, 10)
+        arm.settled(WORKERS, ENOUGH, kills[-1].generation)
     finally:
         arm.stop()
     marks = arm.marks()
@@ -91,19 +96,21 @@ def a_round(cluster: Nodes, chance: random.Random, folder: Path) -> dict[str, tu
         cluster.lose(chance.choice(list(workers.nodes.values())))
         cluster.add()
 
-    def fresh(name: str) -> Path:
-        (path := folder / name).mkdir()
-        return path
-
     found = {}
-    found[IN_PLACE] = suffer(ours(fresh("place")), one, chance)
-    found[STOCK] = suffer(stock_ray(fresh("stock"), "local"), one, chance)
-    found["torchrun, one of two killed"] = suffer(torchrun(fresh("torchrun")), one, chance)
-    found["ours, both killed"] = suffer(ours(fresh("nobody")), everyone, chance)
-    cluster.restore(NODES)
-    found["ours, node lost"] = suffer(ours(fresh("place-node"), cluster.address), node, chance)
-    cluster.restore(NODES)
-    found["stock Ray Train, node lost"] = suffer(stock_ray(fresh("stock-node"), cluster.address), node, chance)
+    arms: list[tuple[str, Callable[[Path], Arm], Callable[[Workers], None]]] = [
+        (IN_PLACE, ours, one),
+        (STOCK, stock_ray, one),
+        ("torchrun, one of two killed", torchrun, one),
+        ("ours, both killed", ours, everyone),
+        (NODE_IN_PLACE, lambda folder: ours(folder, cluster.address), node),
+        ("stock Ray Train, node lost", lambda folder: stock_ray(folder, cluster.address), node),
+    ]
+    found = {}
+    for number, (arm, start, kill) in enumerate(arms):
+        cluster.restore(NODES)
+        (own := folder / str(number)).mkdir()
+        found[arm] = suffer(start(own), kill, chance)
+        print(f"{arm}: {[round(one.first, 2) for one in found[arm][0]]}", file=sys.stderr, flush=True)
     return found
 
 
@@ -133,7 +140,7 @@ def show(costs: dict[str, list[Cost]], steps: dict[str, list[float]]) -> None:
     print(
         f"stock Ray Train / in place {statistics.median(stock) / statistics.median(place):6.1f}     (aim: at least 10)"
     )
-    lost = [one.steps_lost for arm in (IN_PLACE, "ours, node lost") for one in costs[arm]]
+    lost = [one.steps_lost for arm in (IN_PLACE, NODE_IN_PLACE) for one in costs[arm]]
     print(f"in place, steps lost       {max(lost):6}     (aim: 0)")
 
 

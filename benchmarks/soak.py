@@ -1,4 +1,4 @@
-"""A long run whose workers are killed and stopped at random all the while, compared bit for bit with an undisturbed one.
+"""A long run whose workers are killed and stopped at random, compared bit for bit with an undisturbed one.
 
     python benchmarks/soak.py [minutes=20] [mean seconds between kills=30] [seed=1]
 
@@ -141,10 +141,8 @@ def show_strikes(run: WatchedRun, strikes: list[Strike]) -> bool:
         found = [cost(strike.kill, WORKERS, marks) for strike in strikes if strike.kind == kind]
         if found:
             seconds = [one.first for one in found]
-            print(
-                f"{kind}: {len(found):4}   next step after {statistics.median(seconds):.2f} s (p95 {p95(seconds):.2f}), "
-                f"committed steps computed again: {sum(one.steps_lost for one in found)}"
-            )
+            median, high, lost = statistics.median(seconds), p95(seconds), sum(one.steps_lost for one in found)
+            print(f"{kind}: {len(found):4}   next step after {median:.2f} s (p95 {high:.2f}), {lost} steps redone")
     lost = [event["fields"] for event in run.events(events.WORKER_LOST)]
     struck = [pid for strike in strikes for pid in strike.pids]
     missing = set(struck) - {fields["pid"] for fields in lost}
@@ -163,7 +161,7 @@ def main(minutes: float, mean_seconds: float, seed: int) -> int:
     run = WatchedRun(folder / "disturbed", [*SETTINGS, f"cluster.workers={WORKERS}", "train.steps=100000000"])
     run.settled(WORKERS, 10)
     strikes = disturb(run, minutes, mean_seconds, random.Random(seed))
-    run.settled(WORKERS, 10)
+    run.settled(WORKERS, 10, strikes[-1].kill.generation if strikes else -1)
     run.stop()
     last = max(mark.step for mark in run.marks())
     same = WatchedRun(folder / "undisturbed", [*SETTINGS, "cluster.workers=1", f"train.steps={last}"])

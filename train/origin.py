@@ -23,7 +23,10 @@ _FREE_SECTIONS = ("cluster", "checkpoint", "recorder")
 
 @dataclass(frozen=True)
 class Origin:
-    """The plain config values to validate, the bundle to go on with, or the recorded state to start from."""
+    """The plain config values to validate, the bundle to go on with, or the recorded state to start from.
+
+    A fork that is resumed has all three.
+    """
 
     values: dict[str, Any]
     resume: Path | None = None
@@ -62,7 +65,9 @@ def _resume(composed: dict[str, Any], overrides: list[str]) -> Origin:
                 f"start a new run from it with: python train.py run.fork={path.name}@{_newest_step(path)} "
                 f"{shlex.quote(override)}"
             )
-    return Origin(values, resume=path)
+    # A fork that has saved nothing yet goes on from its parent's state; forks lie beside their parents.
+    parent, at, step = str(values["run"]["fork"] or "").rpartition("@")
+    return Origin(values, path, path.parent / parent, int(step)) if at else Origin(values, path)
 
 
 def _raise_steps(values: dict[str, Any], composed: dict[str, Any], path: Path) -> None:

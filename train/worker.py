@@ -16,7 +16,7 @@ from recorder.capture.determinism import determinism_class
 from recorder.capture.packages import capture_packages
 from recorder.capture.system import capture_system
 from recorder.capture.torch_build import torch_facts
-from recorder.checkpoint.memory import local_node_key, memory_folder
+from recorder.checkpoint.memory import Snapshot, local_node_key, memory_folder
 from recorder.errors import RecorderError
 from recorder.ledger import events
 from recorder.ledger.processes import start_ticks
@@ -98,6 +98,7 @@ class Worker:
         self._saver = Saver(Path(job.bundle), memory_folder(Path(job.bundle), key), recorder.event, named)
         self._data = open_prepared(Path(job.data))
         self._begin_anew(self._data)
+        self._offers: dict[int, Snapshot] = {}
         self._joined = False
 
     def live(self) -> None:
@@ -105,8 +106,8 @@ class Worker:
         position: Position | None = None
         try:
             while True:
-                offers = self._saver.offers() if position is None else {}
-                form = self._member.ready(position, sorted(offers))
+                self._offers = self._saver.offers() if position is None else {}
+                form = self._member.ready(position, sorted(self._offers))
                 group = None
                 try:
                     group = self._enter(form)
@@ -163,7 +164,7 @@ class Worker:
         elif source.kind == "memory":
             has_it = self._job.worker in form.holders
             if has_it:
-                self._restore(self._saver.offers()[source.step].path)
+                self._restore(self._offers[source.step].path)
         else:
             has_it = True
             if source.path is not None:

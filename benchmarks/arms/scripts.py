@@ -33,13 +33,13 @@ class WatchedScript:
                 env=os.environ | {"OMP_NUM_THREADS": "1", "RAY_TRAIN_V2_ENABLED": "1", "RAY_USAGE_STATS_ENABLED": "0"},
             )
 
-    def settled(self, count: int, steps: int) -> Workers:
-        """Wait until the newest generation, of `count` workers, has committed so many steps."""
+    def settled(self, count: int, steps: int, after: int = -1) -> Workers:
+        """Wait until a generation later than `after`, of `count` workers, has committed so many steps."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < deadline:
             marks = self.marks()
             generation = marks[-1].generation if marks else 0
-            if sum(mark.generation == generation for mark in marks) >= steps:
+            if generation > after and sum(mark.generation == generation for mark in marks) >= steps:
                 workers = [line[1:] for line in self._lines("worker")]
                 pids = {int(rank): int(pid) for rank, pid, *_ in workers}
                 if len(pids) == count:
@@ -75,7 +75,7 @@ class WatchedScript:
         return [line.split() for line in lines if line.startswith(kind)]
 
 
-def stock_ray(folder: Path, address: str) -> WatchedScript:
+def stock_ray(folder: Path, address: str = "local") -> WatchedScript:
     """Stock Ray Train, on a Ray of its own (`local`) or on a cluster that is up."""
     return WatchedScript(folder, ["arms.stock_ray", str(folder), address])
 

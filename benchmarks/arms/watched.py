@@ -58,11 +58,12 @@ class WatchedRun:
             return []
         return [event for event in read_events(self.bundle) if event["type"] in types]
 
-    def settled(self, count: int, steps: int) -> Workers:
-        """Wait until a membership of `count` workers has committed so many steps."""
+    def settled(self, count: int, steps: int, after: int = -1) -> Workers:
+        """Wait until a membership later than `after`, of `count` workers, has committed so many steps."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < deadline:
-            if (found := self.newest()) is not None and len(found.pids) == count and self._committed(found) >= steps:
+            found = self.newest()
+            if found and found.generation > after and len(found.pids) == count and self._committed(found) >= steps:
                 return found
             if self.process.poll() is not None:
                 raise RuntimeError(f"train.py ended with {self.process.returncode}:\n{self.output()}")

@@ -34,7 +34,11 @@ class Nodes:
         self._cluster.remove_node(self._nodes.pop(node), allow_graceful=False)
 
     def drain(self, node: str, seconds: float) -> None:
-        """Announce that the node will go in so many seconds, as a cloud does before it takes a machine back."""
+        """Announce that the node will go in so many seconds, as a cloud does before it takes a machine back.
+
+        Ray takes the node down when nothing runs on it any more.
+        """
+        del self._nodes[node]
         client: Any = GcsClient(address=self.address)
         reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         deadline = int((time.time() + seconds) * 1000)
@@ -45,10 +49,6 @@ class Nodes:
         """As many nodes as at the beginning, for the next test."""
         while len(self._nodes) < count:
             self.add()
-
-    def forget(self, node: str) -> None:
-        """Take down a node that was drained."""
-        self.lose(node)
 
     def shutdown(self) -> None:
         """Stop the whole cluster."""

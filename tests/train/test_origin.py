@@ -87,6 +87,17 @@ def test_a_fork_takes_the_recorded_config_and_every_change(recorded: Path) -> No
     )
 
 
+def test_a_fork_that_is_resumed_knows_where_it_began(recorded: Path) -> None:
+    """It may have been killed before it saved a state of its own."""
+    values = resolve(recorded, "run.fork=first@100", "optim.lr=0.5").values
+    files = {layout.RESOLVED_CONFIG: yaml.safe_dump(values).encode()}
+    run = Run.create(recorded.parent, run_id="child", files=files, spools=recorded.parent / "spools")
+    run.begin_attempt(config=layout.RESOLVED_CONFIG)
+    run.close("interrupted")
+    assert resolve(recorded, "run.resume=child") == Origin(values, run.path, recorded, 100)
+    assert resolve(recorded, "run.resume=first").fork is None
+
+
 def test_a_fork_from_a_damaged_checkpoint_is_refused(recorded: Path) -> None:
     (recorded / layout.checkpoint_folder(100) / "a.bin").write_bytes(b"stale")
     with pytest.raises(UsageError, match="a.bin does not match its digest"):

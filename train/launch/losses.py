@@ -44,6 +44,7 @@ class Losses:
         self._roster = roster
         self._watch = ExitWatch()
         self._evidence: dict[str, dict[str, Any]] = {}
+        self._explained: set[str] = set()
         self._losses: list[_Loss] = []
 
     def watch(self, hello: Hello) -> None:
@@ -57,6 +58,7 @@ class Losses:
 
     def explain(self, worker: str, evidence: dict[str, Any]) -> None:
         """What the launcher knows of the end of a worker."""
+        self._explained.add(worker)
         self._evidence.setdefault(worker, {}).update(evidence)
 
     def cluster_lost(self, evidence: dict[str, Any]) -> None:
@@ -96,7 +98,9 @@ class Losses:
                 continue
             evidence = self._evidence_of(loss)
             why = cause(evidence)
+            # Whoever frees memory, or takes a node down, also sends SIGKILL: only the launcher knows.
             in_doubt = why == UNKNOWN or why.startswith("exit code")
+            in_doubt |= why == "signal SIGKILL" and loss.worker not in self._explained
             if at_once or not in_doubt or time.time() - loss.noticed > _EVIDENCE_SECONDS:
                 self._record(loss, why, evidence)
         if at_once:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from recorder.bundle import layout
+from recorder.checkpoint.record import read_commit_marker
 from recorder.checkpoint.restore import newest_checkpoint
+from recorder.errors import UsageError
 from recorder.ledger import events
 from recorder.run import Run
 from train.membership.messages import Source
 from train.origin import Origin
+
+_REASONS = {"state differs": "the state differed between workers"}
 
 
 class Sources:
@@ -21,30 +25,48 @@ class Sources:
         self._say = say
         self._is_first = True
 
-    def choose(self, offers: Mapping[str, list[int]], agreed: int | None, spare: Collection[int]) -> Source:
+    def choose(
+        self, offers: Mapping[str, list[int]], agreed: int | None, spare: Collection[int], why: str = ""
+    ) -> Source:
         """The newest state of this run that is at hand.
 
         `offers` are the steps in node memory, by worker; of those after `agreed` the members have not compared states.
-        `spare` are ids of processes that wait for the answer.
+        `spare` are ids of processes that wait for the answer; `why` is how the last membership ended. Raises UsageError
+        when the parent of a fork is needed and gone.
         """
-        first, self._is_first = self._is_first, False
-        if first and self._origin.fork is not None and self._origin.fork_step is not None:
-            folder = self._origin.fork / layout.checkpoint_folder(self._origin.fork_step)
-            return self._chosen(Source("fork", self._origin.fork_step, str(folder.resolve()), "run.fork"))
-        if first and self._origin.resume is None:
+        is_new = self._is_first and self._origin.resume is None
+        reason = "run.resume" if self._is_first else _REASONS.get(why, "no worker was left")
+        self._is_first = False
+        own = None if is_new else self._own(offers, agreed, spare, reason)
+        if source := own or self._parents():
+            return self._chosen(source)
+        if is_new:
             return Source("start", 0)
-        reason = "run.resume" if first else "no worker was left"
+        self._say(f"{reason}: no checkpoint yet, starting again from step 0")
+        return Source("start", 0, None, reason)
+
+    def _own(
+        self, offers: Mapping[str, list[int]], agreed: int | None, spare: Collection[int], reason: str
+    ) -> Source | None:
+        """The newest state that this run has saved."""
         stored = newest_checkpoint(self._run, spare)
         in_memory = [step for steps in offers.values() for step in steps if agreed is None or step <= agreed]
         if in_memory and max(in_memory) > (stored[0] if stored else 0):
-            return self._chosen(Source("memory", max(in_memory), None, reason))
-        if stored is not None:
-            return self._chosen(Source("storage", stored[0], str(stored[1].resolve()), reason))
-        if self._origin.fork is not None and self._origin.fork_step is not None:
-            self._is_first = True
-            return self.choose(offers, agreed, spare)
-        self._say(f"{reason}: no checkpoint yet, starting again from step 0")
-        return Source("start", 0, None, reason)
+            return Source("memory", max(in_memory), None, reason)
+        return Source("storage", stored[0], str(stored[1].resolve()), reason) if stored is not None else None
+
+    def _parents(self) -> Source | None:
+        """The state that a fork begins with, also when it is resumed before it has saved one of its own."""
+        parent, step = self._origin.fork, self._origin.fork_step
+        if parent is None or step is None:
+            return None
+        folder = parent / layout.checkpoint_folder(step)
+        if read_commit_marker(folder) is None:
+            raise UsageError(
+                f"run {self._run.id} is a fork of {parent.name}@{step} and has no state of its own yet, and {folder} is "
+                "not there any more; bring it back, or start a new run"
+            )
+        return Source("fork", step, str(folder.resolve()), "run.fork")
 
     def _chosen(self, source: Source) -> Source:
         path = source.path

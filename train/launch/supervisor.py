@@ -90,7 +90,7 @@ class Supervisor:
 
     def _on_need_source(self, notice: notices.NeedSource) -> None:
         spare = [hello.pid for hello in self._workforce.connected.values()]
-        source = self._sources.choose(notice.offers, notice.agreed, spare)
+        source = self._sources.choose(notice.offers, notice.agreed, spare, notice.reason)
         self._roster.goes_back_to(source.step)
         self._server.call(lambda coordinator, now: coordinator.begin_from(source, now))
 
@@ -108,7 +108,9 @@ class Supervisor:
         self._workforce.connected.pop(hello.worker, None)
         self._departing.discard(hello.worker)
         self._workforce.kill(hello, at_once=hello.worker in self._expelled)
-        self._losses.begin(notice)
+        if not self._losses.knows(hello.worker):
+            # The launcher may have been first, where a process died as it connected.
+            self._losses.begin(notice)
         self._done.add(hello.worker)
         if self._end is None:
             self._display.say(f"rank {hello.rank} was lost after step {notice.step} (process {hello.pid})", "yellow")
@@ -193,6 +195,10 @@ class Supervisor:
             self._outcome = "failed"
             return
         self._workforce.has_ended(report.worker)
+        if report.worker in self._departing:
+            # It was killed on its way out.
+            self._departing.discard(report.worker)
+            self._complete_rows()
         self._losses.explain(report.worker, dict(report.evidence))
         if not report.died or report.worker in self._workforce.connected or self._losses.knows(report.worker):
             return

@@ -59,13 +59,12 @@ class Peer:
 
 @dataclass
 class Membership:
-    """The running membership and its present round. `changing`: it ends with this round."""
+    """The running membership and its present round. `changing`: it ends with this round, for somebody joins."""
 
     form: Form
     round_began: float
     round: int = 0
     changing: bool = False
-    stuck: bool = False
 
     @property
     def workers(self) -> list[str]:
@@ -122,8 +121,6 @@ class Coordinator:
         peer.leaving = reason
         if peer.seat is None:
             self._dismiss(peer, reason)
-        elif self._membership is not None:
-            self._membership.changing = True
         self._try_to_form(now)
 
     def save_soon(self) -> None:
@@ -236,21 +233,22 @@ class Coordinator:
         save = self._save and vote.subject == "sum"
         self._save &= not save
         leaving = [] if self.over or save else self._able_to_leave(current)
+        changing = not self.over and (current.changing or bool(leaving))
         for worker in current.workers:
             peer = self._peers[worker]
             peer.arrived = peer.vote = None
-            action: Action = "reform" if current.changing and not self.over else "go on"
+            action: Action = "reform" if changing else "go on"
             if worker in leaving:
                 action, peer.gone = "leave", True
                 self.notices.append(notices.WorkerLeft(peer.hello, self.step, peer.leaving or ""))
             self.outbox.append((worker, Commit(self._number, current.round, action, save)))
         if self.over:
             self._dismiss_others(current.workers)
-        elif current.changing:
+        elif changing:
             self._begin_forming("worker left" if leaving else "worker joined", now)
             self._try_to_form(now)
         else:
-            current.round, current.round_began, current.stuck = current.round + 1, now, False
+            current.round, current.round_began = current.round + 1, now
 
     def _able_to_leave(self, current: Membership) -> list[str]:
         """The members that were asked to leave, as far as enough others stay who have the state."""
@@ -287,10 +285,12 @@ class Coordinator:
         waited = now - max(came, default=current.round_began)
         if waited <= patience:
             return
-        if not missing and not current.stuck:
+        if not missing:
+            # Whoever hangs in the exchange does not answer to this, and is expelled while the next one is formed.
+            self._barren += 1
             self._drop_round("stuck", now)
             return
-        for worker in missing or [worker for worker in current.workers if self._peers[worker].vote is None]:
+        for worker in missing:
             self._expel(worker, "hung", {"waited_seconds": round(waited, 3), "step": self.step + 1}, now)
         self._try_to_form(now)
 
@@ -348,7 +348,7 @@ class Coordinator:
         if self._source is None and not self._asked:
             self._asked = True
             offers = {w: p.ready.offers for w, p in able.items() if p.ready is not None}
-            self.notices.append(notices.NeedSource(offers, self._agreed))
+            self.notices.append(notices.NeedSource(offers, self._agreed, self._reason))
         return self._source is not None
 
     def _form(self, able: dict[str, Peer], now: float) -> None:
@@ -358,8 +358,7 @@ class Coordinator:
         source, position, holders = self._begin_with(able)
         savers = list({seat.node: seat.worker for seat in reversed(seats)}.values())
         form = Form(self._number, seats, source, position, holders, savers)
-        leaving = any(peer.leaving is not None for peer in peers)
-        self._membership = Membership(form, now, changing=leaving)
+        self._membership = Membership(form, now)
         self.step = position.step
         for peer in peers:
             peer.seat, peer.arrived, peer.vote = self._number, None, None

@@ -94,11 +94,12 @@ class Group:
 
     def close(self) -> None:
         """Give the group up: members that still wait in it for this one are woken."""
-        backend = self._backend
+        held = [self._backend]
         del self._backend
-        backend.abort()
-        # Destroying it joins its threads, which may be stuck in a collective with a member that is stopped.
-        threading.Thread(target=_destroy, args=[backend], name="group-end", daemon=True).start()
+        held[0].abort()
+        # Destroying it joins its threads, which may be stuck in a collective with a member that is stopped; so nobody but
+        # the thread that destroys it may hold it by then.
+        threading.Thread(target=held.clear, name="group-end", daemon=True).start()
 
     def _begin(self, collective: str, *arguments: Any) -> Work:
         self._member.check()
@@ -184,10 +185,6 @@ def _backend(store: c10d.Store, place: int, size: int, device: torch.device, add
     options._timeout = _TIMEOUT
     options._threads = 2
     return gloo(store, place, size, options)
-
-
-def _destroy(backend: Any) -> None:
-    del backend
 
 
 def _line(error: BaseException) -> str:

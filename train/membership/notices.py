@@ -20,11 +20,12 @@ class WorkerConnected:
 class NeedSource:
     """Everyone expected is here and nobody has a living state: `offers` are steps in node memory, by worker.
 
-    `agreed` is the last step whose state all members had alike in this attempt, if any.
+    `agreed` is the last step whose state all members had alike in this attempt, if any; `reason` is why nobody has one.
     """
 
     offers: Mapping[str, list[int]]
     agreed: int | None
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from chaos_faults import Folder
+from chaos_folder import Folder
 from chaos_run import Played
 from chaos_schedule import Schedule
 
@@ -112,12 +112,12 @@ def _loss_problems(plan: Schedule, played: Played) -> list[str]:
     lost = facts(played.path, events.WORKER_LOST)
     found = [f"{worker} is lost {count} times" for worker, count in Counter(_named(lost)).items() if count > 1]
     causes = {fields["worker"]: fields["cause"] for fields in lost}
-    hit = _hit(played.folder)
+    hit = _hit(played.folder, _recorded_at_the_end(played))
     for worker, allowed in hit.items():
         if worker not in causes and not _was_not_missed(played, worker):
             found.append(f"{worker} was hit, and its loss is not recorded")
         elif worker in causes and causes[worker] not in allowed:
-            found.append(f"{worker} was lost by {allowed}, recorded is: {causes[worker]}")
+            found.append(f"{worker} was lost by {sorted(allowed)}, recorded is: {causes[worker]}")
     strays = {worker: cause for worker, cause in causes.items() if worker not in hit}
     if plan.hang_seconds < 10:
         # So short a patience takes a worker that the machine has no time for, for one that is stopped.
@@ -127,22 +127,34 @@ def _loss_problems(plan: Schedule, played: Played) -> list[str]:
     return found
 
 
-_EXPELLED = ("expelled: silent", "expelled: hung")
+_EXPELLED = {"expelled: silent", "expelled: hung"}
 
 
 def _named(fields: list[dict[str, Any]]) -> list[str]:
     return [item["worker"] for item in fields]
 
 
-def _hit(folder: Folder) -> dict[str, tuple[str, ...]]:
-    """Each worker that a fault hit, with the causes that may be recorded."""
-    hit: dict[str, tuple[str, ...]] = {}
+def _recorded_at_the_end(played: Played) -> set[str]:
+    """The workers whose loss was recorded when the run was over: it does not wait to be told that a node is gone."""
+    late, over = set(), False
+    for event in read_events(played.path):
+        over |= event["type"] == events.WORKER_FINISHED
+        if over and event["type"] == events.WORKER_LOST:
+            late.add(event["fields"]["worker"])
+    return late
+
+
+def _hit(folder: Folder, late: set[str]) -> dict[str, set[str]]:
+    """Each worker that a fault hit, with the causes that may be recorded; of those in `late` less may be known."""
+    hit: defaultdict[str, set[str]] = defaultdict(set)
     for struck in folder.struck():
-        stopped = struck["signal"] == "SIGSTOP"
         for worker in struck["victims"]:
-            causes = _EXPELLED if stopped and worker == f"rank-{struck['rank']}.{struck['incarnation']}" else ()
-            causes = causes or (("node lost",) if struck["node"] else ("signal SIGKILL",))
-            hit[worker] = (*hit.get(worker, ()), *causes)
+            if struck["signal"] == "SIGSTOP" and worker == f"rank-{struck['rank']}.{struck['incarnation']}":
+                hit[worker] |= _EXPELLED
+            else:
+                hit[worker] |= {"node lost"} if struck["node"] else {"signal SIGKILL"}
+            if worker in late:
+                hit[worker].add("signal SIGKILL")
     return hit
 
 
@@ -150,9 +162,7 @@ def _was_not_missed(played: Played, worker: str) -> bool:
     """Whether a worker had done its work, or was in no membership when others had done theirs."""
     finished = _named(facts(played.path, events.WORKER_FINISHED))
     members = {
-        member["worker"]
-        for changed in facts(played.path, events.MEMBERSHIP_CHANGED)
-        for member in changed["workers"]
+        member["worker"] for changed in facts(played.path, events.MEMBERSHIP_CHANGED) for member in changed["workers"]
     }
     return worker in finished or (bool(finished) and worker not in members)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import shutil
 import signal
@@ -17,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from chaos_folder import Folder
 
 import recorder.checkpoint.memory
 import recorder.checkpoint.safetensors_file
@@ -82,10 +83,6 @@ def _is_end(_: Member, subject: str, *__: Any) -> bool:
     return subject == "end"
 
 
-def _has_membership(worker: train.worker.Worker, *_: Any) -> bool:
-    return worker._joined
-
-
 _TENSORS = recorder.checkpoint.safetensors_file
 
 POINTS = {
@@ -129,57 +126,6 @@ POINTS = {
 }
 
 
-class Folder:
-    """What the processes of one run tell the test, as files: who lives on which node, whom a fault hit, who did what.
-
-    `memory` is the folder in which nodes have theirs.
-    """
-
-    def __init__(self, path: Path, memory: Path) -> None:
-        self.path = path
-        self.memory = memory
-
-    def enter(self, worker: str, node: str, pid: int, started: int) -> None:
-        """A worker has been started."""
-        self._write(self.path / "alive" / worker, {"node": node, "pid": pid, "started": started})
-
-    def leave(self, worker: str) -> None:
-        """A worker has ended."""
-        with contextlib.suppress(FileNotFoundError):
-            (self.path / "alive" / worker).unlink()
-
-    def alive(self) -> dict[str, dict[str, Any]]:
-        """The workers that have been started and have not ended."""
-        found = {}
-        for path in (self.path / "alive").glob("rank-*"):
-            with contextlib.suppress(OSError, ValueError):
-                found[path.name] = json.loads(path.read_text())
-        return found
-
-    def strike(self, fault: Fault, victims: list[str], node: str | None) -> None:
-        """A fault hits `victims`; `node` is lost with them."""
-        said = asdict(fault) | {"victims": victims, "node": node}
-        self._write(self.path / "struck" / f"{fault.worker} {fault.point}", said)
-
-    def struck(self) -> list[dict[str, Any]]:
-        """The faults that have hit."""
-        return [json.loads(path.read_text()) for path in sorted((self.path / "struck").glob("rank-*"))]
-
-    def failed(self, worker: str) -> Path:
-        """The file for the exception that ended a worker."""
-        return self.path / f"{worker}.exception"
-
-    def computed(self, worker: str) -> Path:
-        """The file in which a worker writes down each micro-batch it computes: membership, step, micro-batch."""
-        return self.path / f"{worker}.computed"
-
-    def _write(self, path: Path, content: dict[str, Any]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(json.dumps(content))
-        partial.rename(path)
-
-
 class _Strike:
     """Counts, and hits when it is time."""
 
@@ -204,7 +150,7 @@ class _Strike:
             for worker, process in self._folder.alive().items()
             if worker != own and (fault.scope == "all" or (lost is not None and process["node"] == lost))
         }
-        self._folder.strike(fault, [own, *chosen], lost)
+        self._folder.strike(own, asdict(fault) | {"victims": [own, *chosen], "node": lost})
         for process in chosen.values():
             if is_alive(process["pid"], process["started"]):
                 with contextlib.suppress(ProcessLookupError):
@@ -238,7 +184,9 @@ def _wrap(place: Place, strike: Callable[[], None]) -> None:
 
 def _write_down_micro_batches(path: Path) -> None:
     members: list[Member] = []
-    connect, loss = Member.__init__, Forward.loss
+    member_type: Any = Member
+    forward_type: Any = Forward
+    connect, loss = member_type.__init__, forward_type.loss
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def connected(member: Member, *arguments: Any, **named: Any) -> None:
@@ -251,5 +199,4 @@ def _write_down_micro_batches(path: Path) -> None:
             os.write(handle, b"%d %d %d\n" % (members[0].number, step, micro_batch))
         return result
 
-    Member.__init__ = connected  # type: ignore[method-assign]
-    Forward.loss = computed  # type: ignore[method-assign]
+    member_type.__init__, forward_type.loss = connected, computed

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chaos_faults import Folder
+import torch
+import yaml
+from chaos_folder import Folder
 from chaos_schedule import Schedule
 from fork_launcher import ForkLauncher, ForkServer
 from helpers.records import captured_files
@@ -42,6 +44,8 @@ from train.membership.coordinator import Coordinator
 from train.membership.group import open_meeting
 from train.membership.server import CoordinatorServer
 from train.origin import Origin
+from train.step.quorum import Alone
+from train.training import Training
 
 # A run takes a second; one that gets nowhere ends after these.
 PATIENCE_SECONDS = 60.0
@@ -97,9 +101,7 @@ class Stage:
 class _Act:
     """One run: what `train.launch.session` does, without Ray and without capturing anything."""
 
-    def __init__(
-        self, plan: Schedule, config: Config, values: dict[str, Any], root: Path, server: ForkServer
-    ) -> None:
+    def __init__(self, plan: Schedule, config: Config, values: dict[str, Any], root: Path, server: ForkServer) -> None:
         self._plan = plan
         self._config = config
         self._values = values
@@ -182,6 +184,19 @@ class _Act:
             return supervisor.run_to_end(StopSignals(), self._plan.workers)
         finally:
             server.close()
+
+
+def train_alone(played: Played) -> list[tuple[int, str, str, str]]:
+    """Step, loss, gradient digest and fingerprint of each step of a run's config, computed in this process."""
+    config = validate(yaml.safe_load((played.path / layout.RESOLVED_CONFIG).read_text()))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.cluster.threads)
+    training, found = Training(config, prepare(config.data), torch.device("cpu")), []
+    for step in range(1, config.train.steps + 1):
+        result = training.take_step(False, Alone())
+        found.append((step, repr(result.loss), result.gradient_digest, training.fingerprint()))
+    torch.set_num_threads(threads)
+    return found
 
 
 @contextmanager

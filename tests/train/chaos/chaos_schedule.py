@@ -80,8 +80,9 @@ def _ready_for(plan: Schedule, point: str, draw: random.Random) -> Schedule:
         # Somebody is lost and waited for, and is given the state by the others; or nobody has one.
         everybody = point == "restore"
         first = Fault(draw.randrange(plan.workers), 0, "forward", 4, scope="all" if everybody else "worker")
-        saved = {"memory_every": draw.choice((0, 1)), "checkpoint_every": 1} if everybody else {}
-        plan = replace(plan, min_workers=plan.workers, faults=(first,), **saved)
+        plan = replace(plan, min_workers=plan.workers, faults=(first,))
+        if everybody:
+            plan = replace(plan, memory_every=draw.choice((0, 1)), checkpoint_every=1)
     return plan
 
 

@@ -13,7 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from chaos_faults import Fault, Folder
+from chaos_faults import Fault
+from chaos_folder import Folder
 
 from train.launch.job import Job
 from train.launch.launcher import NodesChanged, ProcessEnded, Reports

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from chaos_faults import Fault, Folder, install
+from chaos_faults import Fault, install
+from chaos_folder import Folder
 
 import train.worker
 from recorder.ledger.processes import start_ticks
@@ -52,7 +53,8 @@ class Server:
     def serve(self) -> None:
         """Until there is nobody to serve; then every worker is killed."""
         while True:
-            for key, _ in self._selector.select():
+            # The channel comes last: an order may reap what is among these.
+            for key, _ in sorted(self._selector.select(), key=lambda found: found[0].fileobj is self._channel):
                 if key.fileobj is not self._channel:
                     self._reap(key.fd)
                 elif not self._obey():
@@ -131,7 +133,8 @@ def _look_once() -> None:
     """What a worker captures of its machine is the same for all that are forked here."""
     worker: Any = train.worker
     system, facts, packages = worker.capture_system(os.environ), worker.torch_facts(), worker.capture_packages()
-    worker.capture_system, worker.torch_facts, worker.capture_packages = lambda _: system, lambda: facts, lambda: packages
+    worker.capture_system, worker.torch_facts = lambda _: system, lambda: facts
+    worker.capture_packages = lambda: packages
 
 
 def main() -> None:
