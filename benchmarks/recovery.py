@@ -1,11 +1,11 @@
 """What losing workers costs: this project, stock Ray Train and torchrun, the same model and the same kills.
 
-    python benchmarks/recovery.py [rounds]
+    python benchmarks/recovery.py [rounds=5] [kills=2]
 
-Each round runs every arm and kills in each of them, after a random number of steps: one of two workers, all of them,
-or a whole node of a cluster of three with room for one worker each. Seconds are from just before the kill to the
-next committed step; in the table's order also to the first step by all workers again, and to the first step that had
-not been committed before. Then: what agreeing costs a step, and how long a run lasts after its last worker.
+Each round runs every arm, and kills so often in each of them, after a random number of steps: one of two workers, both,
+or a node of a cluster of three with room for one worker each. Seconds are from just before the kill to the next
+committed step; in the table's order also to the first step by all workers again, and to the first step that had not
+been committed before. Then: what agreeing costs a step, and how long a run lasts after its last worker.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from arms.costs import Cost, Kill, Mark, Workers, cost, p95, step_seconds
 from arms.quorum import quorum_seconds
@@ -37,7 +37,6 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 from helpers.clusters import Nodes, nodes  # noqa: E402  (the cluster is the one the tests use)
 
 NODES = 3
-KILLS = 2
 # So many steps after a loss every arm has caught up, also where its newest checkpoint was not complete.
 ENOUGH = 2 * STATE_EVERY + 10
 QUORUM_ROUNDS = 2000
@@ -47,7 +46,13 @@ STOCK = "stock Ray Train, one of two killed"
 
 
 class Arm(Protocol):
-    """A training that runs, watched."""
+    """A training that runs, watched; what still runs when the context is left is killed."""
+
+    def __enter__(self) -> Self:
+        """Itself."""
+
+    def __exit__(self, *exception: object) -> None:
+        """Kill it."""
 
     def settled(self, count: int, steps: int, after: int = -1) -> Workers:
         """Wait until `count` workers of a generation later than `after` have committed so many steps."""
@@ -59,21 +64,22 @@ class Arm(Protocol):
         """End it in order."""
 
 
-def suffer(arm: Arm, kill: Callable[[Workers], None], chance: random.Random) -> tuple[list[Cost], float]:
-    """Kill a few times, each time after a random number of steps; the costs, and the seconds a step takes."""
-    kills: list[Kill] = []
-    try:
-        for _ in range(KILLS):
-            workers = arm.settled(
-                WORKERS, ENOUGH + chance.randrange(STATE_EVERY), kills[-1].generation if kills else -1
-            )
-            kills.append(Kill(time.time(), workers.generation))
-            kill(workers)
-        arm.settled(WORKERS, ENOUGH, kills[-1].generation)
-    finally:
+# Kills, and says when.
+Strike = Callable[[Workers], float]
+
+
+def suffer(arm: Arm, kill: Strike, kills: int, chance: random.Random) -> tuple[list[Cost], float]:
+    """Kill so many times, each after a random number of steps; the costs, and the seconds a step takes."""
+    done: list[Kill] = []
+    with arm:
+        for _ in range(kills):
+            before = done[-1].generation if done else -1
+            workers = arm.settled(WORKERS, ENOUGH + chance.randrange(STATE_EVERY), before)
+            done.append(Kill(kill(workers), workers.generation))
+        arm.settled(WORKERS, ENOUGH, done[-1].generation)
         arm.stop()
     marks = arm.marks()
-    return [cost(one, WORKERS, marks) for one in kills], step_seconds(marks, WORKERS)
+    return [cost(one, WORKERS, marks) for one in done], step_seconds(marks, WORKERS)
 
 
 def ours(folder: Path, address: str = "local", workers: int = WORKERS, steps: int = 1_000_000) -> WatchedRun:
@@ -82,22 +88,22 @@ def ours(folder: Path, address: str = "local", workers: int = WORKERS, steps: in
     return WatchedRun(folder, [*OVERRIDES, *cluster, f"train.steps={steps}"])
 
 
-def a_round(cluster: Nodes, chance: random.Random, folder: Path) -> dict[str, tuple[list[Cost], float]]:
+def a_round(cluster: Nodes, kills: int, chance: random.Random, folder: Path) -> dict[str, tuple[list[Cost], float]]:
     """Every arm once."""
 
-    def one(workers: Workers) -> None:
-        os.kill(chance.choice(list(workers.pids.values())), signal.SIGKILL)
+    def one(workers: Workers) -> float:
+        return kill_processes([chance.choice(list(workers.pids.values()))])
 
-    def everyone(workers: Workers) -> None:
-        for pid in workers.pids.values():
-            os.kill(pid, signal.SIGKILL)
+    def everyone(workers: Workers) -> float:
+        return kill_processes(list(workers.pids.values()))
 
-    def node(workers: Workers) -> None:
+    def node(workers: Workers) -> float:
+        cluster.restore(NODES)
+        at = time.time()
         cluster.lose(chance.choice(list(workers.nodes.values())))
-        cluster.add()
+        return at
 
-    found = {}
-    arms: list[tuple[str, Callable[[Path], Arm], Callable[[Workers], None]]] = [
+    arms: list[tuple[str, Callable[[Path], Arm], Strike]] = [
         (IN_PLACE, ours, one),
         (STOCK, stock_ray, one),
         ("torchrun, one of two killed", torchrun, one),
@@ -109,17 +115,27 @@ def a_round(cluster: Nodes, chance: random.Random, folder: Path) -> dict[str, tu
     for number, (arm, start, kill) in enumerate(arms):
         cluster.restore(NODES)
         (own := folder / str(number)).mkdir()
-        found[arm] = suffer(start(own), kill, chance)
+        found[arm] = suffer(start(own), kill, kills, chance)
         print(f"{arm}: {[round(one.first, 2) for one in found[arm][0]]}", file=sys.stderr, flush=True)
     return found
 
 
+def kill_processes(pids: Sequence[int]) -> float:
+    """Kill them; POSIX seconds just before."""
+    at = time.time()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    return at
+
+
 def end_seconds(cluster: Nodes, folder: Path) -> float:
-    """Seconds from the last worker's end to the attempt's, without room for the successor of a lost one."""
+    """Seconds from the last worker's end to the attempt's, while the successor of a lost worker finds no room."""
     cluster.restore(NODES)
-    run = ours(folder, cluster.address, NODES, STEPS_TO_THE_END)
-    cluster.lose(run.settled(NODES, 5).nodes[NODES - 1])
-    run.wait()
+    with ours(folder, cluster.address, NODES, STEPS_TO_THE_END) as run:
+        cluster.lose(run.settled(NODES, 5).nodes[NODES - 1])
+        run.wait()
+    if len(run.events(events.WORKER_JOINED)) != NODES or len(run.events(events.WORKER_LOST)) != 1:
+        raise RuntimeError("one worker was to be lost, and not to be replaced")
     finished = [parse_utc(event["time"]) for event in run.events(events.WORKER_FINISHED)]
     return parse_utc(run.events(events.ATTEMPT_ENDED)[-1]["time"]) - max(finished)
 
@@ -144,7 +160,7 @@ def show(costs: dict[str, list[Cost]], steps: dict[str, list[float]]) -> None:
     print(f"in place, steps lost       {max(lost):6}     (aim: 0)")
 
 
-def main(rounds: int) -> None:
+def main(rounds: int, kills: int) -> None:
     """Interleave the arms, and print medians and 95th percentiles."""
     # The nodes' workers import what the arms' scripts do.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "benchmarks")])
@@ -155,7 +171,7 @@ def main(rounds: int) -> None:
     with nodes(NODES) as cluster:
         for number in range(1, rounds + 1):
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-                for arm, (found, seconds) in a_round(cluster, chance, Path(name)).items():
+                for arm, (found, seconds) in a_round(cluster, kills, chance, Path(name)).items():
                     costs[arm] += found
                     steps[arm].append(seconds)
                 (Path(name) / "end").mkdir()
@@ -170,4 +186,5 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    given = [int(argument) for argument in sys.argv[1:]]
+    main(*given, *[5, 2][len(given) :])

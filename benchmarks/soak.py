@@ -141,8 +141,8 @@ def show_strikes(run: WatchedRun, strikes: list[Strike]) -> bool:
         found = [cost(strike.kill, WORKERS, marks) for strike in strikes if strike.kind == kind]
         if found:
             seconds = [one.first for one in found]
-            median, high, lost = statistics.median(seconds), p95(seconds), sum(one.steps_lost for one in found)
-            print(f"{kind}: {len(found):4}   next step after {median:.2f} s (p95 {high:.2f}), {lost} steps redone")
+            median, high, redone = statistics.median(seconds), p95(seconds), sum(one.steps_lost for one in found)
+            print(f"{kind}: {len(found):4}   next step after {median:.2f} s (p95 {high:.2f}), {redone} steps redone")
     lost = [event["fields"] for event in run.events(events.WORKER_LOST)]
     struck = [pid for strike in strikes for pid in strike.pids]
     missing = set(struck) - {fields["pid"] for fields in lost}
@@ -156,16 +156,18 @@ def show_strikes(run: WatchedRun, strikes: list[Strike]) -> bool:
 def main(minutes: float, mean_seconds: float, seed: int) -> int:
     """Disturb one run, repeat it undisturbed, compare; the exit code."""
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    print(f"seed {seed}; the runs are in {folder} until they are found equal", file=sys.stderr, flush=True)
     for name in ("disturbed", "undisturbed"):
         (folder / name).mkdir()
-    run = WatchedRun(folder / "disturbed", [*SETTINGS, f"cluster.workers={WORKERS}", "train.steps=100000000"])
-    run.settled(WORKERS, 10)
-    strikes = disturb(run, minutes, mean_seconds, random.Random(seed))
-    run.settled(WORKERS, 10, strikes[-1].kill.generation if strikes else -1)
-    run.stop()
+    endless = [*SETTINGS, f"cluster.workers={WORKERS}", "train.steps=100000000"]
+    with WatchedRun(folder / "disturbed", endless) as run:
+        run.settled(WORKERS, 10)
+        strikes = disturb(run, minutes, mean_seconds, random.Random(seed))
+        run.settled(WORKERS, 10, strikes[-1].kill.generation if strikes else -1)
+        run.stop()
     last = max(mark.step for mark in run.marks())
-    same = WatchedRun(folder / "undisturbed", [*SETTINGS, "cluster.workers=1", f"train.steps={last}"])
-    follow(same)
+    with WatchedRun(folder / "undisturbed", [*SETTINGS, "cluster.workers=1", f"train.steps={last}"]) as same:
+        follow(same)
 
     complete = show_strikes(run, strikes)
     rows, straight = rows_of(run.bundle), rows_of(same.bundle)
@@ -175,7 +177,6 @@ def main(minutes: float, mean_seconds: float, seed: int) -> int:
     for difference in found[:20]:
         print(f"  {difference}")
     if found or not complete:
-        print(f"both runs are kept in {folder}")
         return 1
     shutil.rmtree(folder)
     return 0
@@ -183,6 +184,5 @@ def main(minutes: float, mean_seconds: float, seed: int) -> int:
 
 if __name__ == "__main__":
     given = [float(argument) for argument in sys.argv[1:]]
-    defaults = [20.0, 30.0, 1.0]
-    chosen = [*given, *defaults[len(given) :]]
-    sys.exit(main(chosen[0], chosen[1], int(chosen[2])))
+    minutes, mean_seconds, seed = [*given, *[20.0, 30.0, 1.0][len(given) :]]
+    sys.exit(main(minutes, mean_seconds, int(seed)))

@@ -12,8 +12,16 @@ import pytest
 from helpers.commands import REPOSITORY
 
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
-ARGUMENTS = {"recording": "1", "checkpoint": "1", "verify": "0.5", "overhead": "3", "startup": "1"}
-ON_RAY = {"overhead", "startup"}
+ARGUMENTS = {
+    "recording": "1",
+    "checkpoint": "1",
+    "verify": "0.5",
+    "overhead": "3",
+    "startup": "1",
+    "recovery": "1 1",
+    "soak": "0.3 5",
+}
+ON_RAY = {"overhead", "startup", "recovery", "soak"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -35,7 +43,7 @@ def test_every_benchmark_that_is_quoted_is_run_here() -> None:
 
 
 def run(name: str, folder: Path) -> None:
-    command = [sys.executable, str(REPOSITORY / "benchmarks" / f"{name}.py"), ARGUMENTS[name]]
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / f"{name}.py"), *ARGUMENTS[name].split()]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -48,6 +56,7 @@ def test_a_benchmark_runs(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", sorted(ON_RAY))
 def test_a_benchmark_on_ray_runs(name: str, tmp_path: Path) -> None:
     run(name, tmp_path)

@@ -32,7 +32,7 @@ from train.membership.member import Dismissed, Member, MembershipOver
 from train.membership.messages import Form, Hello, Position
 from train.membership.transfer import receive_state, send_state
 from train.saving import Saver
-from train.step.exchange import SingleExchange, TreeExchange
+from train.step.exchange import Exchange, SingleExchange, TreeExchange
 from train.step.native import NativeExchange
 from train.step.tree import ranges
 from train.training import Training
@@ -112,6 +112,7 @@ class Worker:
                 try:
                     group = self._enter(form)
                     self._take_state(form, group, position)
+                    self._training.exchange = self._exchange(group)
                     self._loop.position = position = form.position
                     outcome = self._loop.run()
                     break
@@ -137,9 +138,10 @@ class Worker:
             # What would hold up the others in their first step with this worker is done before it asks to join.
             self._training.warm_up()
         self._loop = TrainLoop(self._training, self._recorder, self._saver, data, self._member)
+        self._is_untouched = True
 
     def _enter(self, form: Form) -> Group | None:
-        """Take a seat: meet the others, and exchange with them from now on."""
+        """Take a seat, and meet the others if there are any."""
         place = [seat.worker for seat in form.seats].index(self._job.worker)
         self._saver.is_leader = place == 0
         self._saver.is_saver = self._job.worker in form.savers
@@ -149,12 +151,13 @@ class Worker:
             with self._recorder.accounted():
                 self._introduce(form, place)
         if len(form.seats) == 1:
-            self._training.exchange = SingleExchange()
             return None
-        group = Group(self._member, form, self._meeting, self._device, self._address)
-        native = self._config.train.reduction == "native"
-        self._training.exchange = NativeExchange(group) if native else TreeExchange(group)
-        return group
+        return Group(self._member, form, self._meeting, self._device, self._address)
+
+    def _exchange(self, group: Group | None) -> Exchange:
+        if group is None:
+            return SingleExchange()
+        return NativeExchange(group) if self._config.train.reduction == "native" else TreeExchange(group)
 
     def _take_state(self, form: Form, group: Group | None, position: Position | None) -> None:
         """Come to the state that the membership begins with, and give it to those that lack it."""
@@ -169,8 +172,10 @@ class Worker:
             has_it = True
             if source.path is not None:
                 self._restore(Path(source.path))
-            elif self._training.step:
+            elif not self._is_untouched:
+                # Also where a state that was being received came in part only.
                 self._begin_anew(self._data)
+        self._is_untouched = False
         if group is not None:
             self._transfer(form, group, has_it)
 

@@ -63,7 +63,7 @@ def cost(kill: Kill, workers: int, marks: Sequence[Mark]) -> Cost:
         first.time - kill.time,
         next(mark.time for mark in after if mark.workers == workers) - kill.time,
         next(mark.time for mark in after if mark.step > before) - kill.time,
-        max(0, before - first.step + 1),
+        before - first.step + 1,
     )
 
 

@@ -56,7 +56,7 @@ def _take_step(model: DistributedDataParallel, optimizer: torch.optim.Optimizer)
         tokens = torch.randint(VOCABULARY, (MICRO_BATCH_SIZE, SEQUENCE_LENGTH))
         with contextlib.nullcontext() if number == own - 1 else model.no_sync():
             loss = nn.functional.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten()) / own
-            loss.backward()
+            torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()

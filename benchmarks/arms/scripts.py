@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 from arms.costs import Mark, Workers
 from arms.task import WORKERS
@@ -18,7 +20,7 @@ _END_SECONDS = 60.0
 
 
 class WatchedScript:
-    """A script that runs `arms.ddp` in `folder`. Raises RuntimeError as `WatchedRun` does."""
+    """A script that runs `arms.ddp` in `folder`. A context, and raises RuntimeError, as `WatchedRun` does."""
 
     def __init__(self, folder: Path, command: list[str]) -> None:
         self._folder = folder
@@ -32,6 +34,14 @@ class WatchedScript:
                 start_new_session=True,
                 env=os.environ | {"OMP_NUM_THREADS": "1", "RAY_TRAIN_V2_ENABLED": "1", "RAY_USAGE_STATS_ENABLED": "0"},
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def settled(self, count: int, steps: int, after: int = -1) -> Workers:
         """Wait until a generation later than `after`, of `count` workers, has committed so many steps."""
@@ -50,13 +60,10 @@ class WatchedScript:
         raise RuntimeError(f"the script does not get on:\n{(self._folder / 'log').read_text()}")
 
     def stop(self) -> None:
-        """End it at the next step boundary; what does not end is killed."""
+        """End it at the next step boundary; what then does not end is killed as the context is left."""
         (self._folder / "stop").touch()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
 
     def marks(self) -> list[Mark]:
         """Every step in order; another process of the first worker is another generation."""

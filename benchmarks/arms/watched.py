@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from arms.costs import Mark, Workers
 from recorder.bundle import layout
@@ -24,7 +24,10 @@ _PATIENCE_SECONDS = 180.0
 
 
 class WatchedRun:
-    """`python train.py …` in `folder`. Raises RuntimeError when it ends, or does not get on, while it is waited for."""
+    """`python train.py …` in `folder`; what still runs when the context is left is killed.
+
+    Raises RuntimeError when it ends, or does not get on, while it is waited for.
+    """
 
     def __init__(self, folder: Path, arguments: Sequence[str]) -> None:
         self._output = folder / "train.log"
@@ -39,6 +42,14 @@ class WatchedRun:
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
             )
         self._runs = folder / "runs"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
     def output(self) -> str:
         """What it has printed."""
@@ -72,12 +83,7 @@ class WatchedRun:
 
     def wait(self, seconds: float = _PATIENCE_SECONDS) -> None:
         """Wait for its end. Raises RuntimeError when it was not an orderly one."""
-        try:
-            code = self.process.wait(seconds)
-        except BaseException:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            raise
-        if code not in (0, 128 + signal.SIGINT):
+        if (code := self.process.wait(seconds)) not in (0, 128 + signal.SIGINT):
             raise RuntimeError(f"train.py ended with {code}:\n{self.output()}")
 
     def stop(self) -> None:

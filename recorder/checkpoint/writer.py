@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from recorder.bundle import layout
 from recorder.bundle.files import make_read_only, recording_errors, sync_folder, write_file
 from recorder.canonical import readable_json
-from recorder.checkpoint.record import commit_marker
+from recorder.checkpoint.record import commit_marker, read_commit_marker
 from recorder.checkpoint.safetensors_file import write_safetensors
 from recorder.errors import RecorderError, RecordingError
 
@@ -71,7 +71,8 @@ class CheckpointWriter:
 
     `save` returns when the state has been copied to memory of its own; the rest happens in a thread. A checkpoint
     appears under its name only when it is complete and durable; `announce` is then called, in that thread, with what
-    the `checkpoint.saved` event says. A failure is raised by the next `save` or `wait` and leaves nothing half-written.
+    the `checkpoint.saved` event says, unless another process was first with this state. A failure is raised by the next
+    `save` or `wait` and leaves nothing half-written.
     """
 
     def __init__(self, bundle: Path, announce: Announce) -> None:
@@ -111,7 +112,8 @@ class CheckpointWriter:
         try:
             with recording_errors(final):
                 records = write_files(partial, step, files, state, _write_with_digests)
-                partial.rename(final)
+                if not _place(partial, final):
+                    return
                 sync_folder(final.parent)
             seconds = time.perf_counter() - started
             self._announce(
@@ -130,6 +132,17 @@ class CheckpointWriter:
             self._failure = RecordingError(f"checkpoint of step {step} failed: {error!r}")
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _place(partial: Path, final: Path) -> bool:
+    """Give a checkpoint its name; False when another process was first with the same state. Raises OSError."""
+    try:
+        partial.rename(final)
+    except OSError:
+        if read_commit_marker(final) != read_commit_marker(partial):
+            raise
+        return False
+    return True
 
 
 def _write_with_digests(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import select
 import signal
@@ -25,6 +26,8 @@ _POLL_SECONDS = 0.05
 _NODES_SECONDS = 0.5
 # Ray's tables learn of a death from different processes: how long to wait until they agree.
 _EVIDENCE_SECONDS = 1.0
+# Ray that cannot be had now may be had later: how long to wait before whoever wants it may ask again.
+_REFUSED_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -50,11 +53,12 @@ class RayProcess:
         self._archive: Any = None
         self._nodes: dict[str, dict[str, Any]] = {}
         self._draining: dict[str, int] = {}
+        self._end = math.inf
 
     def serve(self) -> None:
-        """Until the driver is gone or says `close`."""
+        """Until the driver is gone or says `close`, or for a while where Ray could not be had."""
         next_look = 0.0
-        while True:
+        while time.monotonic() < self._end:
             if select.select([self._channel], [], [], _POLL_SECONDS)[0] and not self._obey():
                 return
             if not self._settings:
@@ -100,6 +104,7 @@ class RayProcess:
         except (OSError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             self._say("refused", reason=f"Ray cannot be reached with cluster.address={settings['address']}: {reason}")
+            self._end = time.monotonic() + _REFUSED_SECONDS
             return
         self._settings = settings
         self._say("ready", workers=self._room(), address=ray.util.get_node_ip_address())

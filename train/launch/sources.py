@@ -51,7 +51,7 @@ class Sources:
         """The newest state that this run has saved."""
         stored = newest_checkpoint(self._run, spare)
         in_memory = [step for steps in offers.values() for step in steps if agreed is None or step <= agreed]
-        if in_memory and max(in_memory) > (stored[0] if stored else 0):
+        if in_memory and max(in_memory) >= (stored[0] if stored else 0):
             return Source("memory", max(in_memory), None, reason)
         return Source("storage", stored[0], str(stored[1].resolve()), reason) if stored is not None else None
 
@@ -63,8 +63,8 @@ class Sources:
         folder = parent / layout.checkpoint_folder(step)
         if read_commit_marker(folder) is None:
             raise UsageError(
-                f"run {self._run.id} is a fork of {parent.name}@{step} and has no state of its own yet, and {folder} is "
-                "not there any more; bring it back, or start a new run"
+                f"run {self._run.id} is a fork of {parent.name}@{step} and has no state of its own yet, and {folder} "
+                "is not there any more; bring it back, or start a new run"
             )
         return Source("fork", step, str(folder.resolve()), "run.fork")
 

@@ -53,6 +53,8 @@ class Supervisor:
         self._departing: set[str] = set()
         self._done: set[str] = set()
         self._expelled: set[str] = set()
+        self._has_cluster = True
+        self._refusal: str | None = None
         self._signals = 0
         self._end: str | None = None  # the outcome that the members agreed on
         self._outcome: str | None = None
@@ -176,15 +178,21 @@ class Supervisor:
 
     def _on_ready(self, report: launcher.ClusterReady) -> None:
         """Ray is back after the whole cluster was lost."""
+        self._has_cluster, self._refusal = True, None
         self._display.say("the cluster is back: starting workers", "yellow")
         self._workforce.start_all(report.workers)
 
     def _on_refused(self, report: launcher.ClusterRefused) -> None:
-        del report  # the process that said so ends, and its end is what is acted on
+        """The process that said so ends, and another one tries again."""
+        if report.reason != self._refusal:
+            self._refusal = report.reason
+            self._display.say(f"{report.reason}; trying again", "yellow")
 
     def _on_cluster_lost(self, report: launcher.ClusterLost) -> None:
-        self._losses.cluster_lost(dict(report.evidence))
-        self._display.say("the whole cluster was lost", "bold yellow")
+        if self._has_cluster:
+            self._has_cluster = False
+            self._losses.cluster_lost(dict(report.evidence))
+            self._display.say("the whole cluster was lost", "bold yellow")
         self._workforce.lose_all()
 
     def _on_process_ended(self, report: launcher.ProcessEnded) -> None:

@@ -144,7 +144,7 @@ class Coordinator:
             if worker in self._membership.workers:
                 self._barren += 1
                 self._drop_round("stuck", now)
-            else:
+            elif peer.hello.rank not in {seat.rank for seat in self._membership.form.seats}:
                 self._membership.changing = True
         peer.ready = message
         if self._barren > _BARREN_MEMBERSHIPS:
@@ -162,7 +162,11 @@ class Coordinator:
     def vote(self, worker: str, message: Vote, now: float) -> None:
         """A worker has the result of a round."""
         if self._is_present(message.membership, message.round):
-            self._peers[worker].vote = message
+            peer = self._peers[worker]
+            peer.vote = message
+            if peer.arrived is None and message.subject != "end":
+                # The others are waited for from here on; but at the end somebody may be writing a checkpoint.
+                peer.arrived = now
             self._count_votes(now)
 
     def ended(self, worker: str, message: Ended) -> None:
@@ -251,9 +255,22 @@ class Coordinator:
             current.round, current.round_began = current.round + 1, now
 
     def _able_to_leave(self, current: Membership) -> list[str]:
-        """The members that were asked to leave, as far as enough others stay who have the state."""
-        leaving = [worker for worker in current.workers if self._peers[worker].leaving is not None]
-        return leaving[: max(0, len(current.workers) - max(1, self.min_workers))]
+        """The members that were asked to leave, as far as enough others stay or come, and one stays who has the state.
+
+        Who comes in place of one that has the same rank comes when that one leaves, since a rank has one worker.
+        """
+        ranks = {seat.rank for seat in current.form.seats}
+        coming = {peer.hello.rank for peer in self._peers.values() if peer.ready is not None and not peer.gone}
+        asked = [seat for seat in current.form.seats if self._peers[seat.worker].leaving is not None]
+        asked.sort(key=lambda seat: (seat.rank not in coming, seat.rank))
+        leaving: list[str] = []
+        there = len(ranks | coming)
+        for seat in asked:
+            there -= seat.rank not in coming
+            if there < self.min_workers or len(leaving) + 1 == len(ranks):
+                break
+            leaving.append(seat.worker)
+        return leaving
 
     def _settle_difference(self, votes: dict[str, Vote], now: float) -> None:
         """Most members are right and the others are expelled; without a majority nobody can tell, and the run stops."""
@@ -280,7 +297,7 @@ class Coordinator:
     def _tick_round(self, current: Membership, now: float) -> None:
         arrivals = {worker: self._peers[worker].arrived for worker in current.workers}
         came = [time for time in arrivals.values() if time is not None]
-        missing = [worker for worker, time in arrivals.items() if time is None]
+        missing = [w for w, time in arrivals.items() if time is None and self._peers[w].vote is None]
         patience = self.hang_seconds if came else _PATIENCE * max(self.hang_seconds, self._longest_round)
         waited = now - max(came, default=current.round_began)
         if waited <= patience:
@@ -328,7 +345,7 @@ class Coordinator:
     def _try_to_form(self, now: float) -> None:
         if self.over or self._membership is not None or (self._number >= 0 and self._awaited()):
             return
-        able = {w: p for w, p in self._peers.items() if p.ready is not None and not p.gone}
+        able = self._able()
         if len(able) < max(1, self.min_workers):
             if self._number >= 0 and not self._said_waiting:
                 self._said_waiting = True
@@ -336,6 +353,12 @@ class Coordinator:
             return
         if any(p.position is not None for p in able.values()) or self._has_source(able, now):
             self._form(able, now)
+
+    def _able(self) -> dict[str, Peer]:
+        """Who can enter the next membership: of two with one rank, the one that was in the last."""
+        ready = [(w, p) for w, p in self._peers.items() if p.ready is not None and not p.gone]
+        ready.sort(key=lambda item: item[1].seat == self._number and self._number >= 0)
+        return dict({peer.hello.rank: (worker, peer) for worker, peer in ready}.values())
 
     def _has_source(self, able: dict[str, Peer], now: float) -> bool:
         """Whether as many are here as can be expected, and the driver has said what state to begin with."""

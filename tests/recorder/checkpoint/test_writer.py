@@ -230,3 +230,26 @@ def test_killed_at_any_moment_it_leaves_no_folder_that_looks_complete(tmp_path: 
         partial = [name for name in folders(bundle) if name not in complete]
         assert all(layout.is_partial(name) for name in partial)
         assert len(partial) <= 1
+
+
+def test_of_two_that_save_the_same_state_the_first_one_counts(
+    tmp_path: Path, writer: CheckpointWriter, announced: list[dict[str, Any]]
+) -> None:
+    """As when the leadership changes while the former leader is still writing."""
+    writer.save(10, state(), {"tokens": 64})
+    writer.wait()
+    writer.save(10, state(), {"tokens": 64})
+    writer.wait()
+    assert [said["step"] for said in announced] == [10]
+    assert folders(tmp_path) == ["step-00000010"]
+    assert damage(tmp_path / layout.checkpoint_folder(10), announced[0]["files"]) is None
+
+
+def test_what_is_no_checkpoint_in_the_way_of_one_is_an_error(tmp_path: Path, writer: CheckpointWriter) -> None:
+    folder = tmp_path / layout.checkpoint_folder(10)
+    folder.mkdir(parents=True)
+    (folder / "something").touch()
+    writer.save(10, state(), {})
+    with pytest.raises(RecordingError, match="step-00000010"):
+        writer.wait()
+    assert folders(tmp_path) == ["step-00000010"]

@@ -113,6 +113,11 @@ def _loss_problems(plan: Schedule, played: Played) -> list[str]:
     found = [f"{worker} is lost {count} times" for worker, count in Counter(_named(lost)).items() if count > 1]
     causes = {fields["worker"]: fields["cause"] for fields in lost}
     hit = _hit(played.folder, _recorded_at_the_end(played))
+    gone = {struck["node"] for struck in played.folder.struck()}
+    for fields in lost:
+        if fields["node"] in gone and fields["worker"] in hit:
+            # Its node may have been lost before it was known what the worker itself died of.
+            hit[fields["worker"]].add("node lost")
     for worker, allowed in hit.items():
         if worker not in causes and not _was_not_missed(played, worker):
             found.append(f"{worker} was hit, and its loss is not recorded")
@@ -135,7 +140,7 @@ def _named(fields: list[dict[str, Any]]) -> list[str]:
 
 
 def _recorded_at_the_end(played: Played) -> set[str]:
-    """The workers whose loss was recorded when the run was over: it does not wait to be told that a node is gone."""
+    """The workers whose loss was recorded when the run was over: it does not wait to be told what they died of."""
     late, over = set(), False
     for event in read_events(played.path):
         over |= event["type"] == events.WORKER_FINISHED
@@ -154,7 +159,7 @@ def _hit(folder: Folder, late: set[str]) -> dict[str, set[str]]:
             else:
                 hit[worker] |= {"node lost"} if struck["node"] else {"signal SIGKILL"}
             if worker in late:
-                hit[worker].add("signal SIGKILL")
+                hit[worker] |= {"signal SIGKILL", "unknown"}
     return hit
 
 

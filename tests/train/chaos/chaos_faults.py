@@ -17,7 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from chaos_folder import Folder
+from torch import Tensor
 
 import recorder.checkpoint.memory
 import recorder.checkpoint.safetensors_file
@@ -42,6 +44,7 @@ When = Callable[..., bool]
 class Fault:
     """The `incarnation`-th process of `rank` is hit when it is at `point` for the `call`-th time.
 
+    "flip" flips one bit of what is in its memory there: of the sum it has received, or of a weight.
     With `scope` "node" every worker of its node dies with it, and what the node held in memory; with "all" everyone.
     """
 
@@ -49,7 +52,7 @@ class Fault:
     incarnation: int
     point: str
     call: int
-    signal: Literal["SIGKILL", "SIGSTOP"] = "SIGKILL"
+    signal: Literal["SIGKILL", "SIGSTOP", "flip"] = "SIGKILL"
     scope: Scope = "worker"
 
     @property
@@ -101,7 +104,7 @@ POINTS = {
     # A step.
     "forward": Place(Forward, "loss"),
     "exchange": Place(TreeExchange, "sum"),
-    "folded": Place(Group, "allgather"),
+    "collective": Place(Group, "_begin"),
     "summed": Place(TreeExchange, "sum", after=True),
     "vote": Place(Member, "_send", when=_is_vote),
     "voted": Place(Member, "_send", after=True, when=_is_vote),
@@ -136,10 +139,15 @@ class _Strike:
         self._calls = 0
         self._lock = threading.Lock()
 
-    def __call__(self) -> None:
+    def __call__(self, target: Any) -> None:
         with self._lock:
             self._calls += 1
-            if self._calls == self._fault.call:
+            if self._calls != self._fault.call:
+                return
+            if self._fault.signal == "flip":
+                self._folder.strike(self._fault.worker, asdict(self._fault) | {"victims": [], "node": None})
+                _flip(target.parameters[0] if isinstance(target, AdamW) else target)
+            else:
                 self._hit()
 
     def _hit(self) -> None:
@@ -176,10 +184,16 @@ def _wrap(place: Place, strike: Callable[[], None]) -> None:
         if place.after:
             result = original(*arguments, **named)
         if place.when(*arguments, **named):
-            strike()
+            strike(result if place.after and result is not None else arguments[0])
         return result if place.after else original(*arguments, **named)
 
     setattr(place.owner, place.name, wrapped)
+
+
+def _flip(tensor: Tensor) -> None:
+    """Flip one bit of one number in the middle of `tensor`, as a cosmic ray would."""
+    words = tensor.detach().view(-1).view(torch.int32)
+    words[words.numel() // 2] ^= 1 << 20
 
 
 def _write_down_micro_batches(path: Path) -> None:

@@ -81,3 +81,13 @@ def test_where_nobody_survives_the_newest_state_at_hand_is_taken(
     check(plan, played, theatre.undisturbed(plan.undisturbed))
     sources = [changed["source"]["kind"] for changed in facts(played.path, events.MEMBERSHIP_CHANGED)]
     assert sources == ["start", source]
+
+
+def test_a_state_that_came_in_part_is_not_begun_with(theatre: Theatre) -> None:
+    """Who gives the state dies while giving it, and nobody else has one: who has a part of it begins at step 0."""
+    killed = (Fault(1, 0, "forward", 4), Fault(0, 0, "send", 12))
+    plan = Schedule(0, 10, 4, ("node-a", "node-b"), min_workers=2, faults=killed)
+    played = theatre.play(plan)
+    check(plan, played, theatre.undisturbed(plan.undisturbed))
+    sources = [changed["source"]["kind"] for changed in facts(played.path, events.MEMBERSHIP_CHANGED)]
+    assert sources == ["start", "live", "start"]

@@ -21,7 +21,7 @@ from recorder.run import Run
 from recorder.scale_request import ScaleRequest
 from train.config import ClusterConfig, Config
 from train.launch import workforce
-from train.launch.launcher import ClusterLost, ClusterReady, NodesChanged, NodesDraining, ProcessEnded
+from train.launch.launcher import ClusterLost, ClusterReady, ClusterRefused, NodesChanged, NodesDraining, ProcessEnded
 from train.launch.progress import ProgressDisplay
 from train.launch.roster import Roster
 from train.launch.sources import Sources
@@ -31,8 +31,19 @@ from train.membership.messages import Source
 from train.origin import Origin
 
 ALL = ["rank-0.0", "rank-1.0", "rank-2.0"]
-ENDED = [notices.EndAgreed("finished"), *(notices.WorkerEnded(worker, "finished") for worker in ALL)]
 UP = {"alive": True, "address": "10.0.0.1", "death_reason": 0, "death_message": ""}
+
+
+# What is waited for in vain is found out sooner than elsewhere.
+pytestmark = pytest.mark.timeout(60)
+
+
+def ended(*workers: str, outcome: str = "finished") -> list[Any]:
+    """The workers agree on the end, and end."""
+    return [notices.EndAgreed(outcome), *(notices.WorkerEnded(worker, outcome) for worker in workers)]
+
+
+ENDED = ended(*ALL)
 
 
 class Signals:
@@ -69,9 +80,12 @@ class Driver:
 
     def hears(self, *items: Any, signals: Signals | None = None, room: int = 3) -> str:
         """The outcome, when it is told this after it has started its workers."""
+        self.tell(*items)
+        return self.supervisor.run_to_end(signals or Signals(), room)  # type: ignore[arg-type]
+
+    def tell(self, *items: Any) -> None:
         for item in items:
             self._inbox.put(item)
-        return self.supervisor.run_to_end(signals or Signals(), room)  # type: ignore[arg-type]
 
     def fields(self, type: str) -> list[dict[str, Any]]:
         return [event["fields"] for event in events_of(self.run.path, type)]
@@ -146,6 +160,15 @@ def test_whichever_tells_of_a_death_first_it_is_one_loss(driver: Driver) -> None
     assert driver.launcher.started == [*ALL, "rank-0.1", "rank-1.1"]
 
 
+def test_a_worker_that_dies_as_it_connects_is_one_loss(driver: Driver) -> None:
+    """The launcher tells of the death before the coordinator's notice that the worker was there is dealt with."""
+    died = ProcessEnded("rank-1.0", died=True, evidence={"exit_code": 3})
+    script = [*connected("rank-0.0", "rank-2.0"), died, *connected("rank-1.0"), lost("rank-1.0", membership=None)]
+    driver.hears(*script, *joined(0, ["rank-0.0", "rank-2.0"]), *ENDED)
+    assert [fields["cause"] for fields in driver.fields("worker.lost")] == ["exit code 3"]
+    assert driver.launcher.started == [*ALL, "rank-1.1"]
+
+
 def test_a_rank_that_is_lost_again_and_again_is_given_up_while_others_train(
     run: Run, config: Config, roster: Roster
 ) -> None:
@@ -166,7 +189,7 @@ def test_who_has_taken_part_in_a_step_may_be_replaced_again(run: Run, config: Co
             *connected(members[1]),
             *joined(number + 1, members, number, "worker lost"),
         ]
-    driver.hears(*script, *ENDED)
+    driver.hears(*script, *ended("rank-0.0", "rank-1.4", "rank-2.0"))
     assert driver.launcher.started == [*ALL, "rank-1.1", "rank-1.2", "rank-1.3", "rank-1.4"]
 
 
@@ -250,12 +273,8 @@ def test_rows_wait_for_who_still_leaves(driver: Driver) -> None:
     """The one that leaves may still be writing its part of the last step that it took."""
     recorded_steps(driver.run, "rank-0.0", 0, range(1, 3), 2)
     seen: list[dict[int, list[int]]] = []
-    driver.run.observers.append(lambda kind, _: seen.append(ranks_of_rows(driver.run)) if kind == "look" else None)
 
-    class Look(notices.Waiting):
-        """Has the record looked at."""
-
-    def look(notice: Any) -> None:
+    def look(notice: notices.Waiting) -> None:
         driver.run.drain()
         seen.append(ranks_of_rows(driver.run))
 
@@ -307,8 +326,7 @@ def test_the_end_waits_for_those_who_agreed_on_it_and_for_nobody_else(driver: Dr
 
 
 def test_an_end_that_was_asked_for_is_no_finish(driver: Driver) -> None:
-    script = [notices.EndAgreed("interrupted"), *(notices.WorkerEnded(worker, "interrupted") for worker in ALL)]
-    assert driver.hears(*connected(*ALL), *joined(), *script) == "interrupted"
+    assert driver.hears(*connected(*ALL), *joined(), *ended(*ALL, outcome="interrupted")) == "interrupted"
 
 
 def test_a_signal_before_anybody_trains_ends_at_once(driver: Driver) -> None:
@@ -337,23 +355,16 @@ def test_a_first_signal_asks_the_workers_and_a_second_one_does_not_wait(driver: 
     assert [fields["signal"] for fields in driver.fields("signal")] == ["SIGTERM", "SIGTERM"]
 
 
-def test_nobody_is_started_any_more_after_a_signal(run: Run, config: Config, roster: Roster) -> None:
-    driver = Driver(run, config, roster)
-    late = Late(1, signal.SIGTERM)
-
-    def then(looks: Signals) -> None:
-        for item in (lost("rank-1.0"), *ENDED):
-            driver._inbox.put(item)
-
+def test_nobody_is_started_any_more_after_a_signal(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     take = driver.supervisor._take_signals
 
-    def take_and_tell(signals: Any) -> None:
+    def then_one_is_lost(signals: Any) -> None:
         take(signals)
-        if driver.supervisor._signals and driver._inbox.empty():
-            then(signals)
+        if driver.supervisor._signals and not driver.fields("worker.lost"):
+            driver.tell(lost("rank-1.0", now=-100.0), *ENDED)
 
-    driver.supervisor._take_signals = take_and_tell  # type: ignore[method-assign]
-    assert driver.hears(*connected(*ALL), *joined(), signals=late) == "finished"
+    monkeypatch.setattr(driver.supervisor, "_take_signals", then_one_is_lost)
+    assert driver.hears(*connected(*ALL), *joined(), signals=Late(1, signal.SIGTERM)) == "finished"
     assert driver.launcher.started == ALL
 
 
@@ -368,8 +379,7 @@ def test_a_cluster_that_is_lost_is_begun_again(driver: Driver) -> None:
         *connected(*again),
         notices.NeedSource({worker: [] for worker in again}, None, "worker lost"),
         *joined(1, again, 0, "worker lost"),
-        notices.EndAgreed("finished"),
-        *(notices.WorkerEnded(worker, "finished") for worker in again),
+        *ended(*again),
     )
     assert driver.launcher.reopened == 1
     assert driver.launcher.started == [*ALL, *again]
@@ -378,17 +388,36 @@ def test_a_cluster_that_is_lost_is_begun_again(driver: Driver) -> None:
     assert [fields["workers"] for fields in driver.fields("training.resumed")] == [ALL]
 
 
+def test_a_cluster_that_is_not_there_again_yet_is_tried_again(driver: Driver) -> None:
+    refused = [ClusterRefused("Ray cannot be reached with cluster.address=auto"), ClusterLost({"exit_code": 0})]
+    again = [f"rank-{rank}.1" for rank in range(3)]
+    driver.hears(
+        *connected(*ALL),
+        *joined(),
+        ClusterLost({"exit_signal": "SIGKILL"}),
+        *refused * 3,
+        ClusterReady(3),
+        *connected(*again),
+        *joined(1, again, 0, "worker lost"),
+        *ended(*again),
+    )
+    assert driver.launcher.reopened == 4
+    assert driver.launcher.started == [*ALL, *again]
+    assert driver.fields("cluster.lost") == [{"evidence": {"exit_signal": "SIGKILL"}}], "it was lost once"
+    assert driver.said.count("Ray cannot be reached with cluster.address=auto; trying again") == 1
+
+
 def test_the_state_that_is_gone_back_to_is_told_and_the_redone_steps_recorded(driver: Driver) -> None:
     recorded_steps(driver.run, "rank-0.0", 0, range(1, 6), 1)
     driver.hears(
         *connected("rank-0.0"),
+        notices.NeedSource({"rank-0.0": []}, None, "start"),
         *joined(0, ["rank-0.0"]),
         lost("rank-0.0", step=5),
         *connected("rank-0.1"),
         notices.NeedSource({"rank-0.1": [3]}, 3, "worker lost"),
         *joined(1, ["rank-0.1"], 3, "worker lost"),
-        notices.EndAgreed("finished"),
-        notices.WorkerEnded("rank-0.1", "finished"),
+        *ended("rank-0.1"),
     )
     assert driver.coordinator.told[-1] == ("begin_from", Source("memory", 3, None, "no worker was left"))
     (redone,) = driver.fields("step.redone")
@@ -487,8 +516,7 @@ def test_a_run_is_scaled_on_request(driver: Driver, workers: int, started: list[
         if driver.supervisor._workforce.connected and not driver.roster.has_committed:
             request.put(workers)
             take()
-            for item in (*joined(), *ENDED):
-                driver._inbox.put(item)
+            driver.tell(*joined(), *ENDED)
 
     driver.supervisor._take_scale_request = look  # type: ignore[method-assign]
     driver.hears(*connected("rank-0.0", "rank-1.0"))
