@@ -25,7 +25,7 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     `decay_fraction` of the run and falls to the same end in a straight line (Hu et al. 2024).
     """
     if step <= config.warmup_steps:
-        return config.lr * step / config.warmup_steps
+        return config.lr * (step / config.warmup_steps)
     if config.schedule == "constant":
         return config.lr
     falling = steps - config.warmup_steps

@@ -22,7 +22,7 @@ _END_SECONDS = 60.0
 class WatchedScript:
     """A script that runs `arms.ddp` in `folder`. A context, and raises RuntimeError, as `WatchedRun` does."""
 
-    def __init__(self, folder: Path, command: list[str]) -> None:
+    def __init__(self, folder: Path, command: list[str], **environment: str) -> None:
         self._folder = folder
         with (folder / "log").open("w") as output:
             self._process = subprocess.Popen(
@@ -32,7 +32,7 @@ class WatchedScript:
                 stderr=output,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "RAY_TRAIN_V2_ENABLED": "1", "RAY_USAGE_STATS_ENABLED": "0"},
+                env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
             )
 
     def __enter__(self) -> Self:
@@ -84,10 +84,14 @@ class WatchedScript:
 
 def stock_ray(folder: Path, address: str = "local") -> WatchedScript:
     """Stock Ray Train, on a Ray of its own (`local`) or on a cluster that is up."""
-    return WatchedScript(folder, ["arms.stock_ray", str(folder), address])
+    environment = {"RAY_TRAIN_V2_ENABLED": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    return WatchedScript(folder, ["arms.stock_ray", str(folder), address], **environment)
 
 
 def torchrun(folder: Path) -> WatchedScript:
     """torchrun, which starts all workers anew when one is lost."""
     launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={WORKERS}", "--max-restarts=1000000"]
-    return WatchedScript(folder, [*launch, "-m", "arms.torchrun", str(folder)])
+    # By default a new start shares the store of the one before, and finds the addresses of dead workers there: it fails
+    # or, now and then, hangs.
+    environment = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    return WatchedScript(folder, [*launch, "-m", "arms.torchrun", str(folder)], **environment)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+from collections.abc import Callable
 from typing import Any
 
 from recorder.ledger import events
@@ -50,6 +51,7 @@ class Supervisor:
         self._losses = Losses(run, roster)
         self._scale_request = ScaleRequest(run.path.parent, run.id)
         self._scale_request.take()  # what was asked of an earlier attempt
+        self._handle = self._handlers()
         self._departing: set[str] = set()
         self._done: set[str] = set()
         self._expelled: set[str] = set()
@@ -82,7 +84,30 @@ class Supervisor:
                 return
             if isinstance(item, BaseException):
                 raise item
-            getattr(self, f"_on_{_HANDLERS[type(item)]}")(item)
+            self._handle[type(item)](item)
+
+    def _handlers(self) -> dict[type, Callable[[Any], None]]:
+        """What is done with each notice of the coordinator and each report of the launcher."""
+        return {
+            notices.WorkerConnected: self._on_connected,
+            notices.NeedSource: self._on_need_source,
+            notices.Formed: self._on_formed,
+            notices.FirstCommit: self._on_first_commit,
+            notices.WorkerLost: self._on_lost,
+            notices.WorkerExpelled: self._on_expelled,
+            notices.WorkerLeft: self._on_left,
+            notices.EndAgreed: self._on_end_agreed,
+            notices.WorkerEnded: self._on_ended,
+            notices.Difference: self._on_difference,
+            notices.Waiting: self._on_waiting,
+            notices.Stuck: self._on_stuck,
+            launcher.ClusterReady: self._on_ready,
+            launcher.ClusterRefused: self._on_refused,
+            launcher.ClusterLost: self._on_cluster_lost,
+            launcher.ProcessEnded: self._on_process_ended,
+            launcher.NodesChanged: self._on_nodes,
+            launcher.NodesDraining: self._on_draining,
+        }
 
     # What the coordinator tells.
 
@@ -297,25 +322,3 @@ class Supervisor:
         )
         fields = {"rank": None, "kind": "RecordMissing", "message": message}
         self._run.event(events.EXCEPTION, expected=True, traceback=str(report.evidence), **fields)
-
-
-_HANDLERS: dict[type, str] = {
-    notices.WorkerConnected: "connected",
-    notices.NeedSource: "need_source",
-    notices.Formed: "formed",
-    notices.FirstCommit: "first_commit",
-    notices.WorkerLost: "lost",
-    notices.WorkerExpelled: "expelled",
-    notices.WorkerLeft: "left",
-    notices.EndAgreed: "end_agreed",
-    notices.WorkerEnded: "ended",
-    notices.Difference: "difference",
-    notices.Waiting: "waiting",
-    notices.Stuck: "stuck",
-    launcher.ClusterReady: "ready",
-    launcher.ClusterRefused: "refused",
-    launcher.ClusterLost: "cluster_lost",
-    launcher.ProcessEnded: "process_ended",
-    launcher.NodesChanged: "nodes",
-    launcher.NodesDraining: "draining",
-}

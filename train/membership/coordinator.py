@@ -260,7 +260,8 @@ class Coordinator:
         Who comes in place of one that has the same rank comes when that one leaves, since a rank has one worker.
         """
         ranks = {seat.rank for seat in current.form.seats}
-        coming = {peer.hello.rank for peer in self._peers.values() if peer.ready is not None and not peer.gone}
+        others = [peer for worker, peer in self._peers.items() if worker not in current.workers]
+        coming = {peer.hello.rank for peer in others if peer.ready is not None and not peer.gone}
         asked = [seat for seat in current.form.seats if self._peers[seat.worker].leaving is not None]
         asked.sort(key=lambda seat: (seat.rank not in coming, seat.rank))
         leaving: list[str] = []

@@ -97,8 +97,8 @@ class Group:
         held = [self._backend]
         del self._backend
         held[0].abort()
-        # Destroying it joins its threads, which may be stuck in a collective with a member that is stopped; so nobody but
-        # the thread that destroys it may hold it by then.
+        # Destroying it joins its threads, which may be stuck in a collective with a member that is stopped. So another
+        # thread does, and nobody else may hold it by then.
         threading.Thread(target=held.clear, name="group-end", daemon=True).start()
 
     def _begin(self, collective: str, *arguments: Any) -> Work:

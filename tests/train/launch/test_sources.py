@@ -47,7 +47,7 @@ def test_the_newest_checkpoint_is_gone_back_to(run: Run, said: list[str]) -> Non
     assert sources.choose({}, None, []) == Source("start", 0, None, "no worker was left")
     save(run, 10)
     folder = save(run, 20)
-    source = sources.choose({"rank-0.0": [], "rank-1.0": [20]}, None, [])
+    source = sources.choose({"rank-0.0": [], "rank-1.0": [15]}, None, [])
     assert source == Source("storage", 20, str(folder.resolve()), "no worker was left")
     assert restored(run) == [(20, layout.checkpoint_folder(20), "storage", "no worker was left")]
     assert said == [
@@ -56,10 +56,11 @@ def test_the_newest_checkpoint_is_gone_back_to(run: Run, said: list[str]) -> Non
     ]
 
 
-def test_a_newer_snapshot_is_better_than_a_checkpoint(run: Run, said: list[str]) -> None:
+@pytest.mark.parametrize("stored", [20, 30])
+def test_a_snapshot_is_better_than_a_checkpoint_that_is_not_newer(run: Run, said: list[str], stored: int) -> None:
     sources = Sources(run, Origin({}), said.append)
     sources.choose({}, None, [])
-    save(run, 20)
+    save(run, stored)
     source = sources.choose({"rank-0.0": [15, 25], "rank-1.0": [30]}, None, [])
     assert source == Source("memory", 30, None, "no worker was left")
     assert restored(run) == [(30, None, "memory", "no worker was left")]

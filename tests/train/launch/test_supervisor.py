@@ -278,7 +278,7 @@ def test_rows_wait_for_who_still_leaves(driver: Driver) -> None:
         driver.run.drain()
         seen.append(ranks_of_rows(driver.run))
 
-    driver.supervisor._on_waiting = look  # type: ignore[method-assign]
+    driver.supervisor._handle[notices.Waiting] = look
     left = notices.WorkerLeft(hello("rank-1.0"), 2, "scaled down")
     driver.hears(
         *connected("rank-0.0", "rank-1.0"),

@@ -137,7 +137,7 @@ class SimulatedRun:
         self.now = 0.0
         self.workers: dict[str, SimulatedWorker] = {}
         self.dead: list[str] = []
-        self.sent_away: set[str] = set()
+        self.leaving: set[str] = set()
         self.notices: list[notices.Notice] = []
         self.saved: State = ()  # the last state that all agreed on: what a checkpoint would have
         self.over = False
@@ -169,9 +169,8 @@ class SimulatedRun:
         self.do(lambda coordinator: coordinator.disconnected(worker.name, self.now))
 
     def let_go(self, worker: SimulatedWorker) -> None:
-        """A worker is asked to leave. One that is not in the run yet does so at once, and is not waited for."""
-        if worker.form is None and not any(worker.name in (s.worker for s in f.seats) for f in self._forms.values()):
-            self.sent_away.add(worker.name)
+        """A worker is asked to leave; another may come in its place before it does."""
+        self.leaving.add(worker.name)
         self.do(lambda coordinator: coordinator.let_go(worker.name, "drained", self.now))
 
     def deliver(self, worker: SimulatedWorker) -> None:

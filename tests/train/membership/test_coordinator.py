@@ -33,7 +33,7 @@ class AnyRun(RuleBasedStateMachine):
 
     def _missing(self) -> list[int]:
         staying = [name for name, worker in self.run.workers.items() if not worker.has_ended]
-        there = {int(name.split("-")[1].split(".")[0]) for name in staying if name not in self.run.sent_away}
+        there = {int(name.split("-")[1].split(".")[0]) for name in staying if name not in self.run.leaving}
         return [rank for rank in self.ranks if rank not in there]
 
     @precondition(lambda self: not self.run.over and self._missing())
@@ -301,10 +301,10 @@ def test_of_two_that_differ_nobody_is_right() -> None:
 
 def test_one_that_is_let_go_leaves_after_a_step_and_nothing_is_redone() -> None:
     run = trained(3)
-    run.do(lambda coordinator: coordinator.let_go("rank-2.0", "its node is drained", run.now))
+    run.let_go(run.workers["rank-2.0"])
     run.pass_time(1)
     (left,) = told(run, notices.WorkerLeft)
-    assert (left.hello.worker, left.reason) == ("rank-2.0", "its node is drained")
+    assert (left.hello.worker, left.reason) == ("rank-2.0", "drained")
     after = told(run, notices.Formed)[-1]
     assert (after.reason, after.form.source.step) == ("worker left", left.step)
     assert told(run, notices.WorkerLost) == []
@@ -313,21 +313,44 @@ def test_one_that_is_let_go_leaves_after_a_step_and_nothing_is_redone() -> None:
 
 def test_one_that_cannot_be_spared_stays_until_another_comes_and_costs_no_memberships() -> None:
     run = trained(2, min_workers=2, steps=1)
-    run.do(lambda coordinator: coordinator.let_go("rank-1.0", "its node is drained", run.now))
+    run.let_go(run.workers["rank-1.0"])
     while run.coordinator.step < 3:
         run.get_on()
     assert told(run, notices.WorkerLeft) == []
     assert len(told(run, notices.Formed)) == 1
-    run.start(2)
+    run.start(1, "node-b")
     finish(run)
     assert [n.hello.worker for n in told(run, notices.WorkerLeft)] == ["rank-1.0"]
+    _, second = told(run, notices.Formed)
+    assert [seat.worker for seat in second.form.seats] == ["rank-0.0", "rank-1.1"]
+    assert second.form.holders == ["rank-0.0"]
+
+
+def test_all_leave_one_after_the_other_and_one_always_stays_who_has_the_state() -> None:
+    run = trained(2)
+    for worker in list(run.workers.values()):
+        run.let_go(worker)
+    run.start(0)
+    run.start(1)
+    finish(run)
+    assert [n.hello.worker for n in told(run, notices.WorkerLeft)] == ["rank-0.0", "rank-1.0"]
+    assert told(run, notices.WorkerLost) == []
+    assert all(n.form.source.kind == "live" for n in told(run, notices.Formed)[1:])
+
+
+def test_who_waits_for_the_place_of_one_that_stays_costs_no_memberships() -> None:
+    run = trained(1, steps=1)
+    run.let_go(run.workers["rank-0.0"])
+    run.start(0)
+    finish(run)
+    assert len(told(run, notices.Formed)) == 1
 
 
 def test_one_that_has_not_joined_yet_is_sent_away_at_once() -> None:
     run = SimulatedRun(min_workers=1, workers=2)
     run.start(0)
     run.get_on()
-    run.do(lambda coordinator: coordinator.let_go("rank-0.0", "scaled down", run.now))
+    run.let_go(run.workers["rank-0.0"])
     run.get_on()
     assert [n.worker for n in told(run, notices.WorkerEnded)] == ["rank-0.0"]
 
