@@ -4,6 +4,9 @@ from pathlib import Path
 
 from hypothesis import settings
 
+# Tests fork processes that compute with torch, and an OpenMP with threads of its own does not survive a fork.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 # No example is too slow on a machine that is busy: nothing here asserts time. CI tries the same examples each time.
