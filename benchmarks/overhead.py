@@ -4,11 +4,12 @@
 
 The record accounts for itself: the driver's captures and collector, and in each worker fingerprints, rows, checkpoint
 copies and writing. Gradient digests are timed here on a gradient of the model's size. The whole is what the kernel
-counts for every process of the command's session.
+counts for every process that descends from the command: driver, Ray and workers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
@@ -27,17 +28,16 @@ from recorder.ledger.ledger import read_events
 REPOSITORY = Path(__file__).parents[1]
 
 
-def session_cpu_seconds(leader: subprocess.Popen[bytes]) -> float:
-    """CPU seconds of every process of the leader's session until it ends."""
+def cpu_seconds(leader: subprocess.Popen[bytes]) -> float:
+    """CPU seconds of the leader and of every process that descends from it, until it ends."""
     seconds: dict[tuple[int, float], float] = {}
+    root = psutil.Process(leader.pid)
     while leader.poll() is None:
-        for process in psutil.process_iter():
-            try:
-                if os.getsid(process.pid) == leader.pid:
+        with contextlib.suppress(psutil.Error):
+            for process in [root, *root.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error):
                     times = process.cpu_times()
                     seconds[process.pid, process.create_time()] = times.user + times.system
-            except (psutil.Error, ProcessLookupError):
-                continue
         time.sleep(0.25)
     return sum(seconds.values())
 
@@ -59,10 +59,8 @@ def main(steps: int) -> None:
         arguments = [f"train.steps={steps}", f"run.dir={folder}/runs"]
         command = [sys.executable, str(REPOSITORY / "train.py"), *arguments]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        leader = subprocess.Popen(
-            command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL, cwd=folder
-        )
-        whole = session_cpu_seconds(leader)
+        leader = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, cwd=folder)
+        whole = cpu_seconds(leader)
         if leader.returncode:
             sys.exit(f"train.py ended with {leader.returncode}")
         bundle = next((Path(folder) / "runs").glob("stories-*"))

@@ -44,7 +44,7 @@ def recovery_words(recovery: dict[str, Any]) -> str:
 
 def loss_words(loss: Loss) -> str:
     """`rank 1 on node-b, signal SIGKILL: 1 step redone, 2.5 worker-seconds lost, training again after 1.2 s`."""
-    where = f" on {loss.node[:12]}" if loss.node else ""
+    where = f" on {loss.node[:12]}" if loss.node else " before it joined"
     who = f"rank {'?' if loss.rank is None else loss.rank}{where}, {loss.cause}"
     parts = []
     if loss.steps_redone is not None:

@@ -42,7 +42,7 @@ _TEMPLATES = {
     events.STATE_RECEIVED: "rank {rank} receives the state of step {step} from rank {from_rank}",
     events.STATE_DIFFERS: "the workers' {subject}s of step {step} differ, expelled: rank {expelled}",
     events.WORKER_JOINED: "rank {rank} joins on {host}, pid {pid}, micro-batches {micro_batches}, {device}",
-    events.WORKER_LOST: "rank {rank} is lost, pid {pid}: {cause}",
+    events.WORKER_LOST: "rank {rank} is lost, {process}: {cause}",
     events.WORKER_EXPELLED: "rank {rank} is expelled, pid {pid}: {reason}",
     events.WORKER_DRAINED: "rank {rank} leaves after step {step}: {reason}",
     events.WORKER_FINISHED: "rank {rank} ends at step {step}: {outcome}",
@@ -73,6 +73,7 @@ def words(kind: str, fields: dict[str, Any]) -> str:
     said = _Said({name: _value(name, value) for name, value in fields.items()})
     if kind in _TEMPLATES:
         said["steps"] = _steps(fields.get("first"), fields.get("last"))
+        said["process"] = f"pid {pid}" if (pid := fields.get("pid")) is not None else "before it joined"
         said["why"] = f" ({fields['reason']})" if "reason" in fields else ""
     template = _TEMPLATES.get(kind)
     text = template.format_map(said) if template else " ".join([kind, *(f"{k}={v}" for k, v in said.items())])

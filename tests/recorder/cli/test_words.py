@@ -16,3 +16,8 @@ def test_what_is_missing_is_a_question_mark() -> None:
     assert words(events.TRAINING_RESUMED, {"steps_redone": 0}) == (
         "training goes on ? after the loss: 0 steps redone, ? lost"
     )
+
+
+def test_a_process_that_was_lost_before_it_joined_has_no_number() -> None:
+    assert words(events.WORKER_LOST, {"rank": 1, "pid": 7, "cause": "x"}) == "rank 1 is lost, pid 7: x"
+    assert words(events.WORKER_LOST, {"rank": 1, "pid": None, "cause": "x"}) == "rank 1 is lost, before it joined: x"
