@@ -112,7 +112,7 @@ def _loss_problems(plan: Schedule, played: Played) -> list[str]:
     lost = facts(played.path, events.WORKER_LOST)
     found = [f"{worker} is lost {count} times" for worker, count in Counter(_named(lost)).items() if count > 1]
     causes = {fields["worker"]: fields["cause"] for fields in lost}
-    hit = _hit(played.folder, _recorded_at_the_end(played))
+    hit = _hit(played.folder, _recorded_at_the_end(plan, played))
     gone = {struck["node"] for struck in played.folder.struck()}
     for fields in lost:
         if fields["node"] in gone and fields["worker"] in hit:
@@ -139,12 +139,13 @@ def _named(fields: list[dict[str, Any]]) -> list[str]:
     return [item["worker"] for item in fields]
 
 
-def _recorded_at_the_end(played: Played) -> set[str]:
+def _recorded_at_the_end(plan: Schedule, played: Played) -> set[str]:
     """The workers whose loss was recorded when the run was over: it does not wait to be told what they died of."""
     late, over = set(), False
     for event in read_events(played.path):
         over |= event["type"] == events.WORKER_FINISHED
-        if over and event["type"] == events.WORKER_LOST:
+        # All may be hit before one of them could say that it had finished.
+        if event["type"] == events.WORKER_LOST and (over or event["fields"]["last_step"] == plan.steps):
             late.add(event["fields"]["worker"])
     return late
 
