@@ -130,6 +130,17 @@ def test_nodes_are_lost_replaced_and_drained_in_place(cluster: Nodes, tmp_path: 
     assert_equals(run.bundle, straight)
 
 
+def test_a_node_lost_during_the_start_is_not_waited_for(cluster: Nodes, tmp_path: Path, straight: Path) -> None:
+    running = TrainProcess(tmp_path, *LONG, f"cluster.address={cluster.address}", "cluster.workers=3")
+    bundle = running.wait_for(lambda bundle: bool(events_of(bundle, "node.joined")))
+    cluster.lose_any()
+    done = running.wait()
+    assert done.code == 0, done.err
+    first = events_of(bundle, "membership.changed")[0]["fields"]
+    assert (len(first["workers"]), first["start_step"]) == (NODES - 1, 0)
+    assert_equals(bundle, straight)
+
+
 def test_nobody_survives_and_the_run_goes_on_from_node_memory(cluster: Nodes, tmp_path: Path, straight: Path) -> None:
     """All workers at once; then Ray's own process of the driver, and with it the whole group."""
     run = Watched(tmp_path, cluster, "cluster.workers=3")

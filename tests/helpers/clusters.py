@@ -33,6 +33,10 @@ class Nodes:
         """Kill every process of the node at once."""
         self._cluster.remove_node(self._nodes.pop(node), allow_graceful=False)
 
+    def lose_any(self) -> None:
+        """Lose one of the nodes on which a worker fits."""
+        self.lose(next(iter(self._nodes)))
+
     def drain(self, node: str, seconds: float) -> None:
         """Announce that the node will go in so many seconds, as a cloud does before it takes a machine back.
 
