@@ -19,6 +19,7 @@ ARGUMENTS = {
     "overhead": "3",
     "startup": "1",
     "recovery": "1 1",
+    "reduction": "1",
     "soak": "0.3 5",
 }
 ON_RAY = {"overhead", "startup", "recovery", "soak"}
