@@ -3,6 +3,7 @@
     RecorderError                   exit 1: something is wrong with a run or its record
     ├── BundleError                 the bundle's own content is broken or unreadable
     ├── RecordingError              the record could not be written (disk full, folder not writable)
+    ├── TrackingError               DVC's cache or a remote did not take or give what it should; training goes on
     ├── RunFailed                   training ended without finishing
     │   └── NonFiniteError          loss or gradients became NaN or infinite and the policy is to stop
     ├── UsageError                  exit 2: the request cannot be carried out as it was put
@@ -30,6 +31,10 @@ class BundleError(RecorderError):
 
 class RecordingError(RecorderError):
     """The record could not be written."""
+
+
+class TrackingError(RecorderError):
+    """DVC's cache or a remote did not take or give what it should."""
 
 
 class RunFailed(RecorderError):

@@ -1,0 +1,203 @@
+"""One bundle in DVC: its closed files in the cache, its tree, and the `.dvc` file that names it all."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from recorder.bundle.files import FileDigest, write_file
+from recorder.errors import BundleError, TrackingError
+from recorder.tracking.dvc_repository import DvcRepository, Waiting
+from recorder.tracking.git_index import GitIndex
+from recorder.tracking.pointer import SUFFIX, Pointer, parse_pointer, pointer_path, read_pointer, write_pointer
+from recorder.tracking.tree import DirectoryTree, Entry, is_directory, object_name
+
+# What git does with the folder of the bundles: the data is DVC's, the .dvc files are git's.
+_GITIGNORE = f"/*\n!/.gitignore\n!/*{SUFFIX}\n"
+
+
+@dataclass
+class Tracked:
+    """What one update did: the entries that are new, objects that left the cache, and the name of the whole."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    freed: set[str] = field(default_factory=set)
+    object: str = ""
+
+
+class BundleTracker:
+    """Keeps the `.dvc` file of the bundle in the folder `bundle` up with its closed files.
+
+    An update costs what is new, plus a join of the tree's lines; no file is read, and none is copied where the file
+    system can link. `kept` are objects that stay in the cache whatever becomes of
+    their files.
+    """
+
+    def __init__(self, repository: DvcRepository, bundle: Path, patience: float, waiting: Waiting) -> None:
+        self.bundle = bundle.resolve()
+        self.pointer = pointer_path(self.bundle)
+        self.kept: set[str] = set()
+        self._repository = repository
+        self._git = GitIndex(repository.root) if repository.has_git else None
+        self._patience = patience
+        self._waiting = waiting
+        self._tree = DirectoryTree()
+        self._object = ""
+        self._ours: set[str] = set()
+        self._left: set[str] = set()
+        self.link_type = repository.link_type(self.bundle / "run.json")
+        self._continue_existing()
+
+    def prepare_folder(self) -> str | None:
+        """See that git ignores the data and not the `.dvc` file; what a person has to mend, None when nothing.
+
+        A `.gitignore` that is there gets a line; one that is not there is made.
+        """
+        if self._git is None:
+            return None
+        ignore = self.bundle.parent / ".gitignore"
+        if not self._git.ignores(self.bundle):
+            if not ignore.exists():
+                write_file(ignore, _GITIGNORE.encode())
+            else:
+                text = ignore.read_text()
+                newline = "" if text.endswith("\n") or not text else "\n"
+                write_file(ignore, f"{text}{newline}/{self.bundle.name}\n".encode())
+        if self._git.ignores(self.pointer):
+            return (
+                f"git ignores {self.pointer.name}, so DVC does not see it: let .gitignore keep "
+                f"{self.bundle.parent.name}/*{SUFFIX}"
+            )
+        return None
+
+    def update(self, closed: Mapping[str, FileDigest], gone: Collection[str] = ()) -> Tracked:
+        """Track the `closed` files, by bundle path, and forget those below the paths in `gone`.
+
+        A file that is not there any more is passed over. Raises TrackingError when DVC's lock is not to be had, a file
+        has not its recorded size, or DVC refuses; OSError and RecordingError when the disk does. What was done so far
+        stays, and the same call again does the rest.
+        """
+        wanted = {path: Entry(digests.md5, digests.size) for path, digests in closed.items()}
+        entries = {path: entry for path, entry in wanted.items() if self._is_there(path, entry)}
+        # Copying, where it has to be, comes before the lock, for which others wait.
+        self._add(entries)
+        with self._repository.locked(self._patience, self._waiting):
+            self._add(entries)
+            self._repository.seed(self.bundle, entries)
+            for path, entry in entries.items():
+                self._put(path, entry)
+            for path in gone:
+                self._forget(path)
+            self._write()
+            freed = self._free()
+        return Tracked(entries, freed, self._object)
+
+    def seal(self, files: Mapping[str, FileDigest]) -> Tracked:
+        """Track exactly `files`: the whole sealed bundle. Raises as `update` does."""
+        gone = [path for path in self._tree if path not in files]
+        known = {path: self._tree.get(path) for path in files}
+        new = {path: digests for path, digests in files.items() if known[path] != Entry(digests.md5, digests.size)}
+        tracked = self.update(new, gone)
+        if missing := [path for path in files if path not in self._tree]:
+            raise TrackingError(f"{missing[0]} is in the manifest and not there")
+        return tracked
+
+    def stage(self, commit_message: str | None) -> None:
+        """Stage the `.dvc` file and the folder's `.gitignore` in git, and commit them with a message. TrackingError."""
+        if self._git is None:
+            raise TrackingError("this DVC repository is not in git")
+        ignore = self.bundle.parent / ".gitignore"
+        paths = [path for path in (self.pointer, ignore) if path.exists()]
+        self._git.stage(*paths)
+        if commit_message is not None:
+            self._git.commit(commit_message, *paths)
+
+    def files(self) -> dict[str, Entry]:
+        """Every tracked file by its bundle path."""
+        return {path: entry for path in self._tree if (entry := self._tree.get(path)) is not None}
+
+    def _add(self, entries: Mapping[str, Entry]) -> None:
+        # What somebody else had put into the cache is not ours to take out again.
+        self._ours |= self._repository.add(self.bundle, entries, self.link_type)
+
+    def _is_there(self, path: str, entry: Entry) -> bool:
+        try:
+            size = (self.bundle / path).lstat().st_size
+        except FileNotFoundError:
+            return False
+        if size != entry.size:
+            raise TrackingError(f"{path} has {size} bytes and was recorded with {entry.size}: it was changed")
+        return True
+
+    def _put(self, path: str, entry: Entry) -> None:
+        if (before := self._tree.get(path)) is not None and before != entry:
+            self._left.add(before.md5)
+        self._tree.put(path, entry)
+
+    def _forget(self, gone: str) -> None:
+        for path in [path for path in self._tree if path == gone or path.startswith(f"{gone}/")]:
+            if (entry := self._tree.remove(path)) is not None:
+                self._left.add(entry.md5)
+
+    def _write(self) -> None:
+        serialised = self._tree.serialised()
+        name = object_name(serialised)
+        if name == self._object and self.pointer.exists():
+            return
+        self._repository.add_directory(name, serialised)
+        write_pointer(self.pointer, Pointer(name, self._tree.size, len(self._tree)), self.bundle.name)
+        if self._object:
+            self._left.add(self._object)
+        self._ours.add(name)
+        self._object = name
+
+    def _free(self) -> set[str]:
+        """Take objects out of the cache that only an earlier state of this bundle named.
+
+        They stay when they are to be kept, when somebody else had put them there, when another `.dvc` or `dvc.lock` of
+        the working tree names them, or the `.dvc` file as git has it does.
+        """
+        candidates = (self._left & self._ours) - self._tree.objects() - self.kept - {self._object}
+        self._left = set()
+        if not candidates:
+            return candidates
+        candidates -= self._known_to_git()
+        if any(not is_directory(name) for name in candidates):
+            try:
+                candidates -= self._repository.named_objects()
+            except TrackingError:
+                # Some other `.dvc` file cannot be read: what it names is not known, so nothing goes for now.
+                self._left = candidates
+                return set()
+        for name in candidates:
+            self._repository.remove(name)
+        self._ours -= candidates
+        return candidates
+
+    def _known_to_git(self) -> set[str]:
+        data = self._git.staged(self.pointer) if self._git is not None else None
+        if data is None:
+            return set()
+        try:
+            name = parse_pointer(data, self.pointer.name).object
+        except BundleError:
+            return set()
+        return {name, *(self._repository.read_directory(name) or {}).values()}
+
+    def _continue_existing(self) -> None:
+        """Take up the tree of an earlier attempt, as far as its files are still there."""
+        try:
+            pointer = read_pointer(self.pointer)
+        except BundleError:
+            return
+        listed = self._repository.read_directory(pointer.object) if pointer is not None else None
+        if pointer is None or listed is None:
+            return
+        self._object = pointer.object
+        self._ours = {pointer.object, *listed.values()}
+        for path, md5 in listed.items():
+            try:
+                self._tree.put(path, Entry(md5, (self.bundle / path).lstat().st_size))
+            except FileNotFoundError:
+                self._left.add(md5)

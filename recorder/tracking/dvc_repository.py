@@ -1,0 +1,212 @@
+"""Everything of DVC that is not documented, touched here and only here: cache, state, lock, index and remotes.
+
+`tests/recorder/tracking/test_dvc_contract.py` fails on a DVC for which this file is not right.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recorder.bundle.files import write_file
+from recorder.errors import MachineError, TrackingError
+from recorder.tracking.objects import OBJECT_MODE, LinkType, link_types, place, probe_link_type
+from recorder.tracking.stale_lock import note_holder, take_stale
+from recorder.tracking.tree import Entry, is_directory, parse_directory
+
+# What the contract test passes with: the last number may differ.
+VERSION = "3.67.1"
+
+Waiting = Callable[[str], None]
+
+_LOCK_PAUSE_SECONDS = 0.05
+
+
+def find_repository(folder: Path) -> Path | None:
+    """The root of the DVC repository that holds `folder`, which need not exist; None without one. Imports nothing."""
+    for parent in (folder.resolve(), *folder.resolve().parents):
+        if (parent / ".dvc").is_dir():
+            return parent
+        if os.path.ismount(parent):
+            return None
+    return None
+
+
+def check_installed() -> None:
+    """Raises MachineError when DVC is not there, or is one that this file was not tried with."""
+    try:
+        from dvc import __version__ as found
+    except ImportError:
+        raise MachineError(f"dvc is not installed: pip install dvc=={VERSION}, or set recorder.dvc=false") from None
+    if found.split(".")[:2] != VERSION.split(".")[:2]:
+        raise MachineError(
+            f"dvc {found} is installed, and its cache is known here for {VERSION}: pip install dvc=={VERSION}, "
+            "or set recorder.dvc=false"
+        )
+
+
+class DvcRepository:
+    """The DVC repository at `root`, for one thread. Errors of DVC's are raised as TrackingError."""
+
+    def __init__(self, root: Path) -> None:
+        check_installed()
+        from dvc.repo import Repo
+
+        with _dvc_errors():
+            self._repo: Any = Repo(str(root))
+        self.root = Path(self._repo.root_dir)
+        self._cache: Any = self._repo.cache.local
+        self._folder = Path(self._cache.path)
+        self.autostage = bool(self._repo.config["core"].get("autostage", False))
+        self.has_git = not self._repo.config["core"].get("no_scm", False) and (self.root / ".git").exists()
+
+    def close(self) -> None:
+        """Give back DVC's databases."""
+        self._repo.close()
+
+    def object_path(self, name: str) -> Path:
+        """Where the cache keeps, or would keep, the object `name`."""
+        return Path(self._cache.oid_to_path(name))
+
+    def link_type(self, source: Path) -> LinkType:
+        """How a file beside `source` gets into the cache here: the first of DVC's `cache.type` that works.
+
+        Without that setting reflink, then hard link, then copy are tried.
+        """
+        return probe_link_type(source, self._folder, link_types(self._repo.config["cache"].get("type")))
+
+    def add(self, folder: Path, entries: Mapping[str, Entry], link_type: LinkType) -> set[str]:
+        """Put the files `entries` below `folder` into the cache; the names of the objects that were not there.
+
+        An object that is there is left alone, unless its size is wrong. Raises OSError; FileNotFoundError for a file
+        that is gone.
+        """
+        placed = set()
+        for path, entry in entries.items():
+            target = self.object_path(entry.md5)
+            if not _is_whole(target, entry.size):
+                place(folder / path, target, link_type)
+                placed.add(entry.md5)
+        return placed
+
+    def seed(self, folder: Path, entries: Mapping[str, Entry]) -> None:
+        """Tell DVC's state the MD5 of files, so that it does not read them. A file that is gone is passed over."""
+        from dvc_data.fsutils import _localfs_info
+        from dvc_data.hashfile.hash_info import HashInfo
+
+        items = []
+        for path, entry in entries.items():
+            try:
+                info = _localfs_info(str(folder / path))
+            except FileNotFoundError:
+                continue
+            items.append((str(folder / path), HashInfo("md5", entry.md5), info))
+        with _dvc_errors():
+            self._repo.state.save_many(items, self._repo.fs)
+
+    def add_directory(self, name: str, serialised: bytes) -> None:
+        """Put the object of a directory into the cache. Raises RecordingError when it cannot be written."""
+        target = self.object_path(name)
+        if not _is_whole(target, len(serialised)):
+            write_file(target, serialised)
+            target.chmod(OBJECT_MODE)
+
+    def read_directory(self, name: str) -> dict[str, str] | None:
+        """Path and MD5 of each file of a directory's object; None when the cache does not have it whole."""
+        try:
+            return parse_directory(self.object_path(name).read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def remove(self, name: str) -> None:
+        """Remove an object from the cache."""
+        self.object_path(name).unlink(missing_ok=True)
+
+    def named_objects(self) -> set[str]:
+        """Every object that a `.dvc` or `dvc.lock` file of the working tree names. Never asks a remote."""
+        named: set[str] = set()
+        with _dvc_errors():
+            self._repo._reset()
+            for out in self._repo.index.outs:
+                if not out.use_cache or not out.hash_info or not (name := out.hash_info.value):
+                    continue
+                named.add(name)
+                if is_directory(name):
+                    named.update((self.read_directory(name) or {}).values())
+        return named
+
+    @contextmanager
+    def locked(self, patience: float, waiting: Waiting) -> Iterator[None]:
+        """Hold DVC's lock. Waits up to `patience` seconds; `waiting` is called once when it has to wait.
+
+        A lock whose holder was killed is taken over. Raises TrackingError when it was not to be had.
+        """
+        from dvc.lock import make_lock
+
+        folder, hard = self._repo.tmp_dir, self._repo.config["core"].get("hardlink_lock", False)
+        path = Path(folder, "lock")
+        lock = make_lock(str(path), tmp_dir=folder, hardlink_lock=hard)
+        deadline, told = time.monotonic() + patience, False
+        while not _try_lock(lock, hard):
+            if hard and take_stale(path):
+                continue
+            if not told:
+                waiting(f"waiting for DVC's lock, which {_holder(path)} holds")
+                told = True
+            if time.monotonic() > deadline:
+                mend = f"; when no DVC command runs, delete {path}" if hard else ""
+                raise TrackingError(f"{_holder(path)} held DVC's lock for more than {patience:.0f} s{mend}")
+            time.sleep(_LOCK_PAUSE_SECONDS)
+        if hard:
+            note_holder(path)
+        try:
+            yield
+        finally:
+            lock.unlock()
+
+
+def _try_lock(lock: Any, hard: bool) -> bool:
+    """One try; the lock that is made of linked files has no other way than three seconds of them."""
+    from dvc.lock import LockError
+
+    try:
+        lock.lock() if hard else lock._do_lock()
+    except LockError:
+        return False
+    return True
+
+
+def _holder(path: Path) -> str:
+    try:
+        number = path.read_text().strip()
+    except OSError:
+        number = ""
+    return f"process {number}" if number.isdecimal() else "another process"
+
+
+@contextmanager
+def _dvc_errors() -> Iterator[None]:
+    from dvc.exceptions import DvcException
+
+    try:
+        yield
+    except DvcException as error:
+        reason = str(error).strip().splitlines()
+        raise TrackingError(f"DVC: {reason[0] if reason else type(error).__name__}") from error
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    """Whether the object is there with its size, marked as one that DVC need not hash."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return False
+    if status.st_size != size:
+        return False
+    if status.st_mode & 0o777 != OBJECT_MODE:
+        path.chmod(OBJECT_MODE)
+    return True
