@@ -77,7 +77,7 @@ class AttemptWriter:
             versions = itertools.chain([path], (layout.version(path, self.attempt, n) for n in itertools.count(1)))
             name = next(name for name in versions if self._is_free(name, data))
             if not (self.bundle / name).exists():
-                self._known[name] = write_file(self.bundle / name, data)
+                self._close_file(name, write_file(self.bundle / name, data))
             placed[name] = digest(data)
         return placed
 
@@ -134,7 +134,7 @@ class AttemptWriter:
                 if extended := log.extended():
                     self.ledger.append(events.LOG_EXTENDED, {"path": log.path, **extended.record()})
             if closed_ledger := self.ledger.close_segment():
-                self._known[closed_ledger[0]] = closed_ledger[1]
+                self._close_file(*closed_ledger)
 
     def finish(self, type: str, **fields: Any) -> None:
         """Collect what is left, settle checkpoints, close series and logs, and record the end of the attempt."""
@@ -167,7 +167,7 @@ class AttemptWriter:
         with self._lock:
             self.ledger.append(events.RUN_ENDED, {"outcome": outcome})
             if closed := self.ledger.end():
-                self._known[closed[0]] = closed[1]
+                self._close_file(*closed)
 
     def checkpoints(self) -> list[tuple[int, str, dict[str, Any]]]:
         """Step, path and recorded files of every checkpoint that should be there, newest first."""
@@ -176,7 +176,8 @@ class AttemptWriter:
 
     def known_digests(self) -> dict[str, FileDigest]:
         """Digests taken while files were written, in this attempt or, by the ledger, in earlier ones."""
-        return self._known | self._checkpoints.digests()
+        with self._lock:
+            return self._known | self._checkpoints.digests()
 
     def _is_free(self, path: str, data: bytes) -> bool:
         target = self.bundle / path
@@ -190,7 +191,7 @@ class AttemptWriter:
     def _close_log(self, log: LogWriter) -> None:
         digests = log.close()
         if digests is not None and self._known.get(log.path) != digests:
-            self._known[log.path] = digests
+            self._close_file(log.path, digests)
             self.ledger.append(events.LOG_CLOSED, {"path": log.path, **digests.record()})
 
     def _remove_old_checkpoints(self) -> None:
@@ -214,8 +215,9 @@ class AttemptWriter:
             fields = event["fields"]
             self._checkpoints.follow(event["type"], fields)
             try:
-                if event["type"] in {events.SEGMENT_CLOSED, events.LOG_CLOSED}:
-                    self._known[fields["path"]] = FileDigest(fields["size"], fields["blake3"], fields["md5"])
+                if event["type"] in {events.SEGMENT_CLOSED, events.LOG_CLOSED, events.SEGMENT_OPENED}:
+                    closed = fields["previous"] if event["type"] == events.SEGMENT_OPENED else fields
+                    self._known[closed["path"]] = FileDigest(closed["size"], closed["blake3"], closed["md5"])
                 if event["attempt"] == self.attempt:
                     collected.follow(event)
             except (LookupError, TypeError) as error:
@@ -236,8 +238,13 @@ class AttemptWriter:
                 self._record_closed(*series.found_closed)
 
     def _record_closed(self, path: str, digests: FileDigest, rows: int) -> None:
-        self._known[path] = digests
+        self._close_file(path, digests)
         self.ledger.append(events.SEGMENT_CLOSED, {"path": path, "rows": rows, **digests.record()})
+
+    def _close_file(self, path: str, digests: FileDigest) -> None:
+        """From here on nobody writes the file."""
+        self._known[path] = digests
+        self._notify("closed", {"path": path, **digests.record()})
 
 
 def _nobody(kind: str, content: dict[str, Any]) -> None:

@@ -24,12 +24,12 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from recorder import __version__
 from recorder.attempt import AttemptWriter
 from recorder.bundle import layout
-from recorder.bundle.files import remove_temporaries, write_file
+from recorder.bundle.files import FileDigest, remove_temporaries, write_file
 from recorder.bundle.find import LATEST
 from recorder.bundle.manifest import archive_manifest, build_manifest, previous_root, read_manifest, write_manifest
 from recorder.canonical import readable_json, utc_text
@@ -51,6 +51,25 @@ _POLL_SECONDS = 0.2
 def spool_root(configured: str | None = None) -> Path:
     """The node-local folder in which records wait: `configured`, or one in the temporary folder of this user."""
     return Path(configured).resolve() if configured else Path(tempfile.gettempdir()) / f"run-recorder-{os.getuid()}"
+
+
+class Tracking(Protocol):
+    """What keeps the bundle in DVC: see `recorder.tracking.background`. None of its methods raises."""
+
+    def observe(self, kind: str, content: dict[str, Any], /) -> None:
+        """Take a notice, from any thread."""
+
+    def begin(self, run: Run, /) -> None:
+        """Begin with what is closed already."""
+
+    def finish(self) -> None:
+        """Do what is waiting; the ledger ends next."""
+
+    def seal(self, files: Mapping[str, FileDigest], /) -> None:
+        """Take the whole sealed bundle."""
+
+    def stop(self) -> None:
+        """Leave everything as it is."""
 
 
 class Run:
@@ -76,6 +95,7 @@ class Run:
         self._sampler: Sampler | None = None
         self._sample_seconds = 1.0
         self._previous_root: str | None = None
+        self._tracking: Tracking | None = None
         self.observers: list[Observer] = []
         self.writer = AttemptWriter(path, attempt, self.spool_folder, clock, self._notify)
 
@@ -161,6 +181,16 @@ class Run:
         """Take a row of system metrics every `seconds`."""
         self._sampler, self._sample_seconds = sampler, seconds
 
+    def track(self, tracking: Tracking) -> None:
+        """Keep the bundle in DVC while it is written and when it is sealed; call it once, after `begin_attempt`."""
+        self._tracking = tracking
+        self.observers.append(tracking.observe)
+        tracking.begin(self)
+
+    def known_digests(self) -> dict[str, FileDigest]:
+        """Digests of closed files by bundle path, taken while they were written."""
+        return self.writer.known_digests()
+
     def request_stop(self, reason: str) -> None:
         """Ask this attempt's workers to save a checkpoint and stop at the next step boundary."""
         Mailbox(self.spool_folder).request_stop(reason)
@@ -203,6 +233,8 @@ class Run:
         """
         self._stop_collecting()
         self.check()
+        if self._tracking is not None:
+            self._tracking.finish()
         fields = {"outcome": outcome, "collector_cpu_seconds": self._collector_cpu_seconds, **fields}
         self.writer.finish(events.ATTEMPT_ENDED, **fields)
         self.writer.close(outcome)
@@ -213,7 +245,10 @@ class Run:
             known=self.writer.known_digests(),
             previous_root=self._previous_root,
         )
-        write_manifest(self.path, manifest)
+        digests = write_manifest(self.path, manifest)
+        if self._tracking is not None:
+            files = {name: FileDigest(**record) for name, record in manifest["files"].items()}
+            self._tracking.seal(files | {layout.MANIFEST: digests})
         remove_spool_folders(self._spools, self.path)
         self._is_open = False
         self._lock.release()
@@ -223,6 +258,8 @@ class Run:
         """Stop writing and leave the bundle open, as a kill would; everything recorded stays for a resume."""
         self._is_open = False
         self._stop_collecting()
+        if self._tracking is not None:
+            self._tracking.stop()
         self._lock.release()
 
     def __enter__(self) -> Self:

@@ -131,12 +131,18 @@ class CheckpointConfig(Section):
 
 
 class RecorderConfig(Section):
-    """What the record holds beyond what it always holds, and where it waits until it is collected."""
+    """What the record holds beyond what it always holds, where it waits until it is collected, and where it is kept.
+
+    `dvc=auto` tracks the bundle where the working tree is a DVC repository. Nothing is committed to git unless
+    `git_commit` is set.
+    """
 
     fingerprint_every: Annotated[int, Field(ge=0)]
     system_every: Annotated[float, Field(ge=0)]
     source_limit_mb: Annotated[float, Field(gt=0)]
     spool: str | None
+    dvc: Literal["auto", True, False] = "auto"
+    git_commit: bool = False
 
 
 class Config(Section):

@@ -44,10 +44,11 @@ def build_manifest(
     return manifest | {"root": digest_json(manifest)}
 
 
-def write_manifest(bundle: Path, manifest: dict[str, Any]) -> None:
-    """Seal the bundle: from here on nothing in it changes."""
-    write_file(bundle / layout.MANIFEST, readable_json(manifest))
+def write_manifest(bundle: Path, manifest: dict[str, Any]) -> FileDigest:
+    """Seal the bundle: from here on nothing in it changes. The digest of the manifest's own file."""
+    digests = write_file(bundle / layout.MANIFEST, readable_json(manifest))
     make_read_only(bundle / layout.MANIFEST)
+    return digests
 
 
 def read_manifest(bundle: Path) -> dict[str, Any] | None:

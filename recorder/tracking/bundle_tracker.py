@@ -40,7 +40,7 @@ class BundleTracker:
         self.kept: set[str] = set()
         self._repository = repository
         self._git = GitIndex(repository.root) if repository.has_git else None
-        self._patience = patience
+        self.patience = patience
         self._waiting = waiting
         self._tree = DirectoryTree()
         self._object = ""
@@ -82,7 +82,7 @@ class BundleTracker:
         entries = {path: entry for path, entry in wanted.items() if self._is_there(path, entry)}
         # Copying, where it has to be, comes before the lock, for which others wait.
         self._add(entries)
-        with self._repository.locked(self._patience, self._waiting):
+        with self._repository.locked(self.patience, self._waiting):
             self._add(entries)
             self._repository.seed(self.bundle, entries)
             for path, entry in entries.items():

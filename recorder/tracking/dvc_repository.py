@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ def find_repository(folder: Path) -> Path | None:
 def check_installed() -> None:
     """Raises MachineError when DVC is not there, or is one that this file was not tried with."""
     try:
-        from dvc import __version__ as found
-    except ImportError:
+        found = version("dvc")
+    except PackageNotFoundError:
         raise MachineError(f"dvc is not installed: pip install dvc=={VERSION}, or set recorder.dvc=false") from None
     if found.split(".")[:2] != VERSION.split(".")[:2]:
         raise MachineError(

@@ -23,6 +23,7 @@ from recorder.ledger import events
 from recorder.ledger.streams import StreamCapture
 from recorder.nodes.system_metrics import SystemSampler
 from recorder.run import Run, spool_root
+from recorder.tracking.background import TrackingOptions, open_tracking
 from train.config import Config
 from train.data import PreparedData, prepare
 from train.launch.capture import capture, command_line
@@ -80,6 +81,8 @@ class Session:
         self._inbox: Reports = queue.SimpleQueue()
         self._spools = spool_root(request.config.recorder.spool)
         self._run_id = request.origin.resume.name if request.origin.resume else new_run_id(request.config)
+        self._display = ProgressDisplay(terminal, request.config.train.steps)
+        self._tracking = open_tracking(self._folder(), _tracking_options(request.config), self._show)
 
     def run_to_end(self) -> int:
         """Train, seal and report. Ray comes up while the rest is being captured."""
@@ -111,7 +114,6 @@ class Session:
         self._run = self._open_run()
         streams.move_to(self._run.spool_folder)
         self._roster = Roster(self._run, self._config, self._determinism["id"])
-        self._display = ProgressDisplay(self._terminal, self._config.train.steps)
 
     def _attempt(self, launcher: RayLauncher, signals: StopSignals) -> int:
         """Everything between the start and the end of the attempt; the exit code."""
@@ -158,11 +160,22 @@ class Session:
             determinism=self._determinism["id"],
             capture_cpu_seconds=self._capture_cpu_seconds,
         )
+        if self._tracking is not None:
+            self._run.track(self._tracking)
         if self._config.recorder.system_every:
             sampler = SystemSampler(self._run.path, self._sampling_failed)
             self._run.sample_system(sampler.sample, self._config.recorder.system_every)
         self._display.say(f"run {self._run.id}, attempt {self._run.attempt}, in {self._run.path}")
         self._display.start()
+
+    def _folder(self) -> Path:
+        """The folder of the bundles."""
+        resumed = self._request.origin.resume
+        return resumed.parent if resumed else Path(self._config.run.dir)
+
+    def _show(self, text: str) -> None:
+        """Tell the person who watches; the record has it as an event."""
+        self._display.console.print(text, style="yellow", markup=False)
 
     def _record_crash(self, error: Exception) -> None:
         """An error of the driver itself is part of the record like any other."""
@@ -243,6 +256,10 @@ class Session:
         values = self._config.model_dump(by_alias=True, exclude_none=False)
         values["run"] |= {"id": self._run_id, "resume": None}
         return json.loads(json.dumps(values))  # type: ignore[no-any-return]
+
+
+def _tracking_options(config: Config) -> TrackingOptions:
+    return TrackingOptions(config.recorder.dvc, config.recorder.git_commit)
 
 
 def new_run_id(config: Config) -> str:

@@ -64,9 +64,9 @@ def test_a_sealed_bundle_is_clean_to_dvc_and_valid_to_the_recorder(repository: P
 
 def test_checkout_brings_back_every_byte(repository: Path, tmp_path: Path) -> None:
     bundle = finished(repository / "runs")
-    before = {name: digest for name, digest in digests(bundle).items()}
+    before = digests(bundle)
     tracker(repository, bundle).seal(before)
-    os.rename(bundle, tmp_path / "aside")
+    bundle.rename(tmp_path / "aside")
     dvc(repository, "checkout", "--quiet")
     assert digests(bundle) == before
     assert verify_bundle(bundle).findings == ()
@@ -165,7 +165,7 @@ def test_a_file_that_is_gone_already_is_passed_over(repository: Path, bundle: Pa
 def test_a_further_attempt_goes_on_with_the_tree(repository: Path, bundle: Path) -> None:
     first = tracker(repository, bundle)
     first.update(digests_of(bundle, "run.json") | write(bundle, "bundle.json", b"seal"))
-    os.rename(bundle / "bundle.json", bundle / "seal-0001.json")
+    (bundle / "bundle.json").rename(bundle / "seal-0001.json")
     second = tracker(repository, bundle)
     assert list(second.files()) == ["run.json"]
     second.seal(digests_of(bundle, "run.json", "seal-0001.json"))

@@ -87,7 +87,7 @@ def test_the_outs_of_dvc_files_tell_what_is_in_use(repository: Path) -> None:
 
 def test_another_dvc_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     check_installed()
-    monkeypatch.setattr("dvc.__version__", "4.0.0")
+    monkeypatch.setattr("recorder.tracking.dvc_repository.version", lambda name: "4.0.0")
     with pytest.raises(MachineError, match=r"^dvc 4\.0\.0 is installed, and .* pip install dvc==3\.67\.1[^\n]*$"):
         check_installed()
 

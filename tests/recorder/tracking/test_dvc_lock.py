@@ -60,9 +60,9 @@ def test_it_waits_for_another_process_and_says_so_once(locking: Path) -> None:
 
 
 def test_it_gives_up_with_one_line(locking: Path) -> None:
-    with held(locking), pytest.raises(TrackingError, match=r"^[^\n]* held DVC's lock for more than 0 s[^\n]*$"):
-        with DvcRepository(locking).locked(0, lambda _: None):
-            pass
+    refused = pytest.raises(TrackingError, match=r"^[^\n]* held DVC's lock for more than 0 s[^\n]*$")
+    with held(locking), refused, DvcRepository(locking).locked(0, lambda _: None):
+        pass
 
 
 def test_the_lock_of_a_killed_process_is_taken_over(locking: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_lock_that_is_not_ours_is_not_taken_over(repository: Path) -> None:
     lock = repository / ".dvc" / "tmp" / "lock"
     lock.parent.mkdir(exist_ok=True)
     lock.write_text("somebody's\n")
-    with pytest.raises(TrackingError, match=r"when no DVC command runs, delete .*/\.dvc/tmp/lock$"):
-        with DvcRepository(repository).locked(0, print):
-            pass
+    refused = pytest.raises(TrackingError, match=r"when no DVC command runs, delete .*/\.dvc/tmp/lock$")
+    with refused, DvcRepository(repository).locked(0, print):
+        pass
     assert lock.read_text() == "somebody's\n"

@@ -40,5 +40,5 @@ def test_the_object_is_named_by_its_content() -> None:
 def test_what_is_no_directory_is_refused(data: bytes) -> None:
     if data.strip() == b"[]":
         return
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"."):
         parse_directory(data)

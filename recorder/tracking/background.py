@@ -1,0 +1,233 @@
+"""Tracking beside training: a thread of the driver that keeps the bundle's `.dvc` file up with what closes.
+
+Nothing that goes wrong here reaches training. It is an event, `tracking.failed`, and one line; the files wait, and the
+next checkpoint or the seal tries again.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from recorder.bundle import layout
+from recorder.bundle.files import FileDigest, digest_file
+from recorder.bundle.manifest import bundle_files
+from recorder.errors import MachineError, RecorderError, RecordingError, UsageError
+from recorder.ledger import events
+from recorder.tracking.bundle_tracker import BundleTracker, Tracked
+from recorder.tracking.dvc_repository import DvcRepository, check_installed, find_repository
+
+Mode = Literal["auto", True, False]
+Say = Callable[[str], None]
+
+# How long DVC's lock is waited for, in seconds: while training goes on, and for the seal, which has no next time.
+_PATIENCE, _LAST_PATIENCE = 10.0, 30.0
+# The notice of a file that nobody writes any more.
+_CLOSED = "closed"
+# Files below these are complete only once an event says so.
+_GROWING = (layout.LEDGER, layout.METRICS, layout.SYSTEM_METRICS, layout.LOGS, layout.CHECKPOINTS)
+
+_STOP: Any = object()
+
+
+@dataclass(frozen=True)
+class TrackingOptions:
+    """What is to be done with the run in DVC: `recorder.dvc` and `recorder.git_commit`."""
+
+    mode: Mode = "auto"
+    git_commit: bool = False
+
+
+class TrackedRun(Protocol):
+    """What tracking needs of a run."""
+
+    path: Path
+
+    def event(self, type: str, /, **fields: Any) -> None:
+        """Append an event to the ledger."""
+
+    def known_digests(self) -> dict[str, FileDigest]:
+        """Digests of closed files, taken while they were written."""
+
+
+def open_tracking(folder: Path, options: TrackingOptions, say: Say) -> BackgroundTracking | None:
+    """The tracking of bundles in `folder`; None where it is not wanted, or not possible and only wanted if it is.
+
+    Raises UsageError when it is wanted and `folder` is in no DVC repository, MachineError when DVC is not installed.
+    """
+    if options.mode is False:
+        return None
+    root = find_repository(folder)
+    if root is None:
+        if options.mode is True:
+            raise UsageError(
+                f"recorder.dvc=true, but {folder} is in no DVC repository: run `dvc init` in the project's folder, or "
+                "set recorder.dvc=auto or false"
+            )
+        return None
+    try:
+        check_installed()
+    except MachineError as error:
+        if options.mode is True:
+            raise
+        say(f"not tracked in DVC: {error}")
+        return None
+    return BackgroundTracking(root, options, say)
+
+
+class BackgroundTracking:
+    """Tracks one run in the DVC repository at `root`, from `begin` to `seal` or `stop`; none of its methods raises.
+
+    `observe` takes the run's notices from any thread and returns at once. All of DVC happens in one thread.
+    """
+
+    def __init__(self, root: Path, options: TrackingOptions, say: Say) -> None:
+        self._root = root
+        self._options = options
+        self._say = say
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._run: TrackedRun | None = None
+        self._tracker: BundleTracker | None = None
+        self._closed: dict[str, FileDigest] = {}
+        self._gone: list[str] = []
+        self._said: set[str] = set()
+        self._in_ledger = True
+        self._abandoned = False
+
+    def begin(self, run: TrackedRun) -> None:
+        """Track what `run` has by now, and from here on what closes."""
+        self._run = run
+        self._thread = threading.Thread(target=self._work, name="recorder-tracking", daemon=True)
+        self._thread.start()
+
+    def observe(self, kind: str, content: dict[str, Any]) -> None:
+        """Take one notice of the run."""
+        if kind in {_CLOSED, events.CHECKPOINT_SAVED, events.CHECKPOINT_REMOVED}:
+            self._queue.put((kind, content))
+
+    def finish(self) -> None:
+        """Do what is waiting, while events can still be recorded: the ledger ends next."""
+        if self._thread is not None:
+            self._queue.put(_STOP)
+            self._thread.join()
+            self._thread = None
+        self._in_ledger = False
+
+    def seal(self, files: Mapping[str, FileDigest]) -> None:
+        """Track the sealed bundle, exactly `files`, and stage or commit its `.dvc` file in git where that is wanted."""
+        self._guarded(lambda: self._seal(files))
+
+    def stop(self) -> None:
+        """Leave everything as it is: the run was given up, and a resume goes on from here."""
+        self._abandoned = True
+        self.finish()
+
+    def _work(self) -> None:
+        self._guarded(self._begin)
+        while (item := self._queue.get()) is not _STOP:
+            self._take(item)
+            # Segments close just before the notice of the checkpoint that closes them: it is all one update.
+            if item[0] == events.CHECKPOINT_SAVED and not self._abandoned:
+                self._guarded(self._update)
+        if not self._abandoned:
+            self._guarded(self._update)
+
+    def _take(self, item: tuple[str, dict[str, Any]]) -> None:
+        kind, fields = item
+        if kind == _CLOSED:
+            self._closed[fields["path"]] = FileDigest(fields["size"], fields["blake3"], fields["md5"])
+        elif kind == events.CHECKPOINT_SAVED:
+            files = {f"{fields['path']}/{name}": FileDigest(**record) for name, record in fields["files"].items()}
+            self._closed |= files
+        else:
+            self._closed = {
+                path: digests for path, digests in self._closed.items() if not path.startswith(f"{fields['path']}/")
+            }
+            self._gone.append(fields["path"])
+
+    def _begin(self) -> None:
+        """Everything that is closed by now: what the recorder knows, and what earlier attempts captured."""
+        run = self._must_run()
+        known = run.known_digests()
+        rest = [path for path in bundle_files(run.path) if path not in known and not path.startswith((*_GROWING, "."))]
+        self._closed = known | {path: digest_file(run.path / path) for path in rest} | self._closed
+        tracker = self._open()
+        run.event(events.TRACKING_STARTED, pointer=self._relative(tracker.pointer), link=tracker.link_type)
+        if tracker.link_type == "copy":
+            self._tell("the file system cannot link into DVC's cache: each file is kept twice (see cache.type of DVC)")
+        if mend := tracker.prepare_folder():
+            self._tell(mend)
+        self._update()
+
+    def _update(self) -> None:
+        if self._closed or self._gone:
+            tracked = self._open().update(self._closed, self._gone)
+            self._closed, self._gone = {}, []
+            self._after(tracked)
+
+    def _seal(self, files: Mapping[str, FileDigest]) -> None:
+        tracker = self._open()
+        tracker.patience = _LAST_PATIENCE
+        self._after(tracker.seal(files))
+        if self._options.git_commit:
+            tracker.stage(f"Track run {tracker.bundle.name}")
+        elif self._repository.autostage:
+            tracker.stage(None)
+
+    def _after(self, tracked: Tracked) -> None:
+        """What is done with an update's result."""
+
+    def _open(self) -> BundleTracker:
+        if self._tracker is None:
+            self._repository = DvcRepository(self._root)
+            self._tracker = BundleTracker(self._repository, self._must_run().path, _PATIENCE, self._tell)
+        return self._tracker
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Tracking is never a reason for training to end."""
+        try:
+            action()
+        except RecorderError as error:
+            self._failed(str(error))
+        except OSError as error:
+            self._failed(f"{error.filename or 'the cache'}: {error.strerror or error}")
+        except Exception as error:
+            self._failed(repr(error))
+
+    def _failed(self, reason: str) -> None:
+        """Say it once for each reason; the seal's failure is final, and mended by hand."""
+        if not self._in_ledger:
+            name = self._must_run().path.name
+            self._say(f"not tracked in DVC: {reason}; `dvc add {self._bundle_for_dvc()}` tracks {name} later")
+        elif reason not in self._said:
+            self._said.add(reason)
+            self._say(f"not tracked in DVC for now: {reason}")
+            self._record(events.TRACKING_FAILED, reason)
+
+    def _tell(self, text: str) -> None:
+        self._say(text)
+        self._record(events.TRACKING_NOTED, text)
+
+    def _record(self, type: str, reason: str) -> None:
+        if self._in_ledger:
+            try:
+                self._must_run().event(type, reason=reason)
+            except RecordingError:
+                # The run is being closed without us, or its disk is full, which is said elsewhere.
+                self._in_ledger = False
+
+    def _must_run(self) -> TrackedRun:
+        assert self._run is not None, "begin comes first"
+        return self._run
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
+    def _bundle_for_dvc(self) -> str:
+        path = self._must_run().path
+        return path.name if path.parent.name == "" else f"{path.parent.name}/{path.name}"
