@@ -33,6 +33,8 @@ PARTIAL = ".partial"
 
 # Beside the bundles in the run folder: one lock file for each run that is being written.
 LOCKS = ".locks"
+# And the notes on which files of it were read back from disk.
+READ_BACK = ".read-back"
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 _CHECKPOINT = re.compile(r"step-(\d{8,})")

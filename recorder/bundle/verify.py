@@ -9,6 +9,7 @@ from typing import Any
 from recorder.bundle import layout
 from recorder.bundle.findings import Findings, Report
 from recorder.bundle.manifest import read_manifest
+from recorder.bundle.read_back import ReadBackNotes
 from recorder.bundle.state import OPEN, RUNNING, SEALED, bundle_state
 from recorder.bundle.verify_files import Files, Progress, check_manifest
 from recorder.canonical import digest
@@ -40,6 +41,7 @@ def _examine(path: Path, quick: bool, progress: Progress | None) -> Report:
     manifest = _read_manifest(path, findings)
     if manifest is not None:
         check_manifest(files, manifest, findings, progress)
+        _note_read_back(path, manifest, findings)
     elif state != SEALED and quick:
         findings.note(f"{state}: there is no seal whose digests the files could be compared with")
     elif state != SEALED:
@@ -61,6 +63,17 @@ def _examine(path: Path, quick: bool, progress: Progress | None) -> Report:
         notes=tuple(findings.notes),
         counts=dict(sorted(findings.counts.items())),
     )
+
+
+def _note_read_back(path: Path, manifest: dict[str, Any], findings: Findings) -> None:
+    """Which files were read back from this disk after they were written: DVC was told their digests before."""
+    notes, recorded = ReadBackNotes(path), manifest.get("files")
+    if not notes.exist() or not isinstance(recorded, dict):
+        return
+    records = {name: record for name, record in recorded.items() if isinstance(record, dict)}
+    checked = len(notes.matching(records))
+    findings.counts["read_back"] = checked
+    findings.note(f"{checked} of {len(records)} files, and their objects in DVC's cache, were read back after writing")
 
 
 def _read_manifest(path: Path, findings: Findings) -> dict[str, Any] | None:

@@ -20,12 +20,15 @@ from recorder.errors import MachineError, RecorderError, RecordingError, UsageEr
 from recorder.ledger import events
 from recorder.tracking.bundle_tracker import BundleTracker, Tracked
 from recorder.tracking.dvc_repository import DvcRepository, check_installed, find_repository
+from recorder.tracking.read_back import ReadBack
 
 Mode = Literal["auto", True, False]
 Say = Callable[[str], None]
 
 # How long DVC's lock is waited for, in seconds: while training goes on, and for the seal, which has no next time.
 _PATIENCE, _LAST_PATIENCE = 10.0, 30.0
+# How long what is left to read back may keep a run that has ended, in seconds.
+_READ_BACK_SECONDS = 2.0
 # The notice of a file that nobody writes any more.
 _CLOSED = "closed"
 # Files below these are complete only once an event says so.
@@ -93,6 +96,7 @@ class BackgroundTracking:
         self._thread: threading.Thread | None = None
         self._run: TrackedRun | None = None
         self._tracker: BundleTracker | None = None
+        self._read_back: ReadBack | None = None
         self._closed: dict[str, FileDigest] = {}
         self._gone: list[str] = []
         self._said: set[str] = set()
@@ -121,11 +125,17 @@ class BackgroundTracking:
     def seal(self, files: Mapping[str, FileDigest]) -> None:
         """Track the sealed bundle, exactly `files`, and stage or commit its `.dvc` file in git where that is wanted."""
         self._guarded(lambda: self._seal(files))
+        self._end_reading(_READ_BACK_SECONDS)
 
     def stop(self) -> None:
         """Leave everything as it is: the run was given up, and a resume goes on from here."""
         self._abandoned = True
         self.finish()
+        self._end_reading(0)
+
+    def _end_reading(self, seconds: float) -> None:
+        if self._read_back is not None:
+            self._read_back.finish(seconds)
 
     def _work(self) -> None:
         self._guarded(self._begin)
@@ -180,7 +190,16 @@ class BackgroundTracking:
             tracker.stage(None)
 
     def _after(self, tracked: Tracked) -> None:
-        """What is done with an update's result."""
+        """Check on disk what is tracked now."""
+        if self._read_back is None:
+            bundle, objects = self._open().bundle, self._repository.object_path
+            self._read_back = ReadBack(bundle, objects, self._report_damage)
+        self._read_back.add(tracked.entries)
+
+    def _report_damage(self, path: str, place: str, reason: str) -> None:
+        where = "" if place == "bundle" else "its object in DVC's cache: "
+        self._say(f"DAMAGED: {path}: {where}{reason}")
+        self._record(events.OBJECT_DAMAGED, reason, path=path, place=place)
 
     def _open(self) -> BundleTracker:
         if self._tracker is None:
@@ -213,10 +232,10 @@ class BackgroundTracking:
         self._say(text)
         self._record(events.TRACKING_NOTED, text)
 
-    def _record(self, type: str, reason: str) -> None:
+    def _record(self, type: str, reason: str, **fields: Any) -> None:
         if self._in_ledger:
             try:
-                self._must_run().event(type, reason=reason)
+                self._must_run().event(type, reason=reason, **fields)
             except RecordingError:
                 # The run is being closed without us, or its disk is full, which is said elsewhere.
                 self._in_ledger = False

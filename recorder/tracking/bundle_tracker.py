@@ -19,9 +19,9 @@ _GITIGNORE = f"/*\n!/.gitignore\n!/*{SUFFIX}\n"
 
 @dataclass
 class Tracked:
-    """What one update did: the entries that are new, objects that left the cache, and the name of the whole."""
+    """What one update did: the files that are new, objects that left the cache, and the name of the whole."""
 
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, FileDigest] = field(default_factory=dict)
     freed: set[str] = field(default_factory=set)
     object: str = ""
 
@@ -91,7 +91,7 @@ class BundleTracker:
                 self._forget(path)
             self._write()
             freed = self._free()
-        return Tracked(entries, freed, self._object)
+        return Tracked({path: closed[path] for path in entries}, freed, self._object)
 
     def seal(self, files: Mapping[str, FileDigest]) -> Tracked:
         """Track exactly `files`: the whole sealed bundle. Raises as `update` does."""

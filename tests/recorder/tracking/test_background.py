@@ -83,7 +83,7 @@ def test_files_are_tracked_as_they_close_and_the_whole_at_the_seal(repository: P
 
 
 def test_removed_checkpoints_free_the_cache(repository: Path) -> None:
-    builder, tracking = begun(repository)
+    builder, _ = begun(repository)
     builder.run.writer.keep = 1
     for step in range(1, 7):
         builder.steps(step, step).checkpoint(step)
@@ -146,7 +146,7 @@ def test_nothing_that_goes_wrong_reaches_training(
 
 
 def test_a_killed_run_is_tracked_by_its_resume(repository: Path) -> None:
-    builder, tracking = begun(repository)
+    builder, _ = begun(repository)
     builder.steps(1, 5).checkpoint(5)
     builder.steps(6, 6).drain().steps(7, 8).kill()
     resumed = builder.resume().restored(5).join()
