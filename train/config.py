@@ -133,8 +133,8 @@ class CheckpointConfig(Section):
 class RecorderConfig(Section):
     """What the record holds beyond what it always holds, where it waits until it is collected, and where it is kept.
 
-    `dvc=auto` tracks the bundle where the working tree is a DVC repository. Nothing is committed to git unless
-    `git_commit` is set.
+    `dvc=auto` tracks the bundle where the working tree is a DVC repository; `push` names a DVC remote. Nothing is
+    committed to git unless `git_commit` is set.
     """
 
     fingerprint_every: Annotated[int, Field(ge=0)]
@@ -142,6 +142,7 @@ class RecorderConfig(Section):
     source_limit_mb: Annotated[float, Field(gt=0)]
     spool: str | None
     dvc: Literal["auto", True, False] = "auto"
+    push: str | None = None
     git_commit: bool = False
 
 

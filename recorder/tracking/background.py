@@ -20,6 +20,7 @@ from recorder.errors import MachineError, RecorderError, RecordingError, UsageEr
 from recorder.ledger import events
 from recorder.tracking.bundle_tracker import BundleTracker, Tracked
 from recorder.tracking.dvc_repository import DvcRepository, check_installed, find_repository
+from recorder.tracking.push import Pusher
 from recorder.tracking.read_back import ReadBack
 
 Mode = Literal["auto", True, False]
@@ -39,9 +40,10 @@ _STOP: Any = object()
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """What is to be done with the run in DVC: `recorder.dvc` and `recorder.git_commit`."""
+    """What is to be done with the run in DVC: `recorder.dvc`, `recorder.push` (a remote) and `recorder.git_commit`."""
 
     mode: Mode = "auto"
+    push: str | None = None
     git_commit: bool = False
 
 
@@ -60,25 +62,34 @@ class TrackedRun(Protocol):
 def open_tracking(folder: Path, options: TrackingOptions, say: Say) -> BackgroundTracking | None:
     """The tracking of bundles in `folder`; None where it is not wanted, or not possible and only wanted if it is.
 
-    Raises UsageError when it is wanted and `folder` is in no DVC repository, MachineError when DVC is not installed.
+    Raises UsageError when it is wanted and `folder` is in no DVC repository, or there is no such remote, and
+    MachineError when DVC is not installed.
     """
     if options.mode is False:
+        if options.push is not None:
+            raise UsageError(f"recorder.push={options.push} needs tracking: leave out recorder.dvc=false")
         return None
     root = find_repository(folder)
+    wanted = "recorder.dvc=true" if options.mode is True else f"recorder.push={options.push}" if options.push else None
     if root is None:
-        if options.mode is True:
+        if wanted is not None:
             raise UsageError(
-                f"recorder.dvc=true, but {folder} is in no DVC repository: run `dvc init` in the project's folder, or "
-                "set recorder.dvc=auto or false"
+                f"{wanted}, but {folder} is in no DVC repository: run `dvc init` in the project's folder, or "
+                "leave it out"
             )
         return None
     try:
         check_installed()
     except MachineError as error:
-        if options.mode is True:
+        if wanted is not None:
             raise
         say(f"not tracked in DVC: {error}")
         return None
+    if options.push is not None:
+        # Its name is checked now, before anything is trained; whether it answers shows later.
+        repository = DvcRepository(root)
+        repository.remote(options.push)
+        repository.close()
     return BackgroundTracking(root, options, say)
 
 
@@ -97,6 +108,7 @@ class BackgroundTracking:
         self._run: TrackedRun | None = None
         self._tracker: BundleTracker | None = None
         self._read_back: ReadBack | None = None
+        self._pusher: Pusher | None = None
         self._closed: dict[str, FileDigest] = {}
         self._gone: list[str] = []
         self._said: set[str] = set()
@@ -120,18 +132,30 @@ class BackgroundTracking:
             self._queue.put(_STOP)
             self._thread.join()
             self._thread = None
+        if self._pusher is not None and not self._abandoned:
+            self._record(events.PUSH_ENDED, **self._pusher.settle())
         self._in_ledger = False
 
     def seal(self, files: Mapping[str, FileDigest]) -> None:
         """Track the sealed bundle, exactly `files`, and stage or commit its `.dvc` file in git where that is wanted."""
         self._guarded(lambda: self._seal(files))
         self._end_reading(_READ_BACK_SECONDS)
+        if self._pusher is not None:
+            left = self._pusher.settle()
+            self._pusher.stop()
+            if left["waiting"]:
+                self._say(
+                    f"{left['waiting']} objects are not on the remote {left['remote']}: {left['reason']}; "
+                    f"`dvc push --remote {left['remote']} {self._bundle_for_dvc()}.dvc` sends them"
+                )
 
     def stop(self) -> None:
         """Leave everything as it is: the run was given up, and a resume goes on from here."""
         self._abandoned = True
         self.finish()
         self._end_reading(0)
+        if self._pusher is not None:
+            self._pusher.stop()
 
     def _end_reading(self, seconds: float) -> None:
         if self._read_back is not None:
@@ -190,16 +214,33 @@ class BackgroundTracking:
             tracker.stage(None)
 
     def _after(self, tracked: Tracked) -> None:
-        """Check on disk what is tracked now."""
+        """Check on disk what is tracked now, and push it."""
         if self._read_back is None:
             bundle, objects = self._open().bundle, self._repository.object_path
             self._read_back = ReadBack(bundle, objects, self._report_damage)
         self._read_back.add(tracked.entries)
+        if self._options.push is not None:
+            if self._pusher is None:
+                self._record(events.PUSH_STARTED, remote=self._options.push)
+                self._pusher = Pusher(self._root, self._options.push, self._record_push, self._keep)
+            directory = self._repository.object_path(tracked.object)
+            sizes = {digests.md5: digests.size for digests in tracked.entries.values()}
+            self._pusher.add(sizes | {tracked.object: directory.stat().st_size})
+
+    def _keep(self, name: str) -> None:
+        """What others may have fetched stays in the cache too."""
+        if self._tracker is not None:
+            self._tracker.kept.add(name)
+
+    def _record_push(self, type: str, **fields: Any) -> None:
+        if type == events.PUSH_FAILED:
+            self._say(f"the remote {fields['remote']} takes nothing for now, training goes on: {fields['reason']}")
+        self._record(type, **fields)
 
     def _report_damage(self, path: str, place: str, reason: str) -> None:
         where = "" if place == "bundle" else "its object in DVC's cache: "
         self._say(f"DAMAGED: {path}: {where}{reason}")
-        self._record(events.OBJECT_DAMAGED, reason, path=path, place=place)
+        self._record(events.OBJECT_DAMAGED, reason=reason, path=path, place=place)
 
     def _open(self) -> BundleTracker:
         if self._tracker is None:
@@ -226,16 +267,16 @@ class BackgroundTracking:
         elif reason not in self._said:
             self._said.add(reason)
             self._say(f"not tracked in DVC for now: {reason}")
-            self._record(events.TRACKING_FAILED, reason)
+            self._record(events.TRACKING_FAILED, reason=reason)
 
     def _tell(self, text: str) -> None:
         self._say(text)
-        self._record(events.TRACKING_NOTED, text)
+        self._record(events.TRACKING_NOTED, reason=text)
 
-    def _record(self, type: str, reason: str, **fields: Any) -> None:
+    def _record(self, type: str, **fields: Any) -> None:
         if self._in_ledger:
             try:
-                self._must_run().event(type, reason=reason, **fields)
+                self._must_run().event(type, **fields)
             except RecordingError:
                 # The run is being closed without us, or its disk is full, which is said elsewhere.
                 self._in_ledger = False

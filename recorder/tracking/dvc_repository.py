@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from recorder.bundle.files import write_file
-from recorder.errors import MachineError, TrackingError
+from recorder.capture.urls import without_credentials
+from recorder.errors import MachineError, TrackingError, UsageError
 from recorder.tracking.objects import OBJECT_MODE, LinkType, link_types, place, probe_link_type
 from recorder.tracking.stale_lock import note_holder, take_stale
 from recorder.tracking.tree import Entry, is_directory, parse_directory
@@ -25,6 +26,7 @@ VERSION = "3.67.1"
 Waiting = Callable[[str], None]
 
 _LOCK_PAUSE_SECONDS = 0.05
+_BLOCK = 4 << 20
 
 
 def find_repository(folder: Path) -> Path | None:
@@ -140,6 +142,31 @@ class DvcRepository:
                     named.update((self.read_directory(name) or {}).values())
         return named
 
+    def remotes(self) -> list[str]:
+        """The names of the remotes that are configured, sorted."""
+        return sorted(self._repo.config["remote"])
+
+    def remote(self, name: str) -> ObjectStore:
+        """The objects of the remote `name`. Raises UsageError when there is none, MachineError without its library."""
+        if name not in self._repo.config["remote"]:
+            known = ", ".join(self.remotes()) or "none"
+            raise UsageError(f"DVC has no remote {name!r}; it has: {known}. `dvc remote add {name} URL` adds one")
+        from dvc.exceptions import DvcException
+        from dvc_objects.fs.errors import AuthError, ConfigError, RemoteMissingDepsError
+
+        try:
+            return ObjectStore(f"remote {name}", self._repo.cloud.get_remote_odb(name))
+        except RemoteMissingDepsError as error:
+            raise MachineError(
+                f"the remote {name} needs what is not installed here: pip install 'dvc[{error.protocol}]'"
+            ) from None
+        except (DvcException, AuthError, ConfigError, ValueError) as error:
+            raise UsageError(f"the remote {name} cannot be opened: {str(error).strip().splitlines()[0]}") from None
+
+    def cache(self) -> ObjectStore:
+        """The objects of the cache of this machine."""
+        return ObjectStore("the cache", self._cache)
+
     @contextmanager
     def locked(self, patience: float, waiting: Waiting) -> Iterator[None]:
         """Hold DVC's lock. Waits up to `patience` seconds; `waiting` is called once when it has to wait.
@@ -211,3 +238,57 @@ def _is_whole(path: Path, size: int) -> bool:
     if status.st_mode & 0o777 != OBJECT_MODE:
         path.chmod(OBJECT_MODE)
     return True
+
+
+class ObjectStore:
+    """The objects of one remote or of the cache. Every failure to reach it is a TrackingError. Safe for threads."""
+
+    def __init__(self, title: str, objects: Any) -> None:
+        self.title = title
+        self._objects = objects
+        self.url = without_credentials(str(objects.fs.unstrip_protocol(objects.path)))
+
+    def size(self, name: str) -> int | None:
+        """The size of an object in bytes; None when it is not there."""
+        with self._errors(name):
+            try:
+                return int(self._objects.fs.info(self._objects.oid_to_path(name))["size"])
+            except FileNotFoundError:
+                return None
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """The content of an object in blocks of at most 4 MiB; FileNotFoundError when it is not there."""
+        with self._errors(name), self._objects.fs.open(self._objects.oid_to_path(name), "rb") as file:
+            while block := file.read(_BLOCK):
+                yield block
+
+    def upload(self, name: str, source: Path, progress: Callable[[], None]) -> None:
+        """Put the file `source` there as the object `name`, whole or not at all; calls `progress` as bytes go."""
+        from dvc_objects.fs import localfs
+        from fsspec.callbacks import Callback
+
+        class Progress(Callback):
+            def call(self, *_arguments: Any, **_options: Any) -> None:
+                progress()
+
+            def branched(self, *_arguments: Any, **_options: Any) -> Callback:
+                return Progress()
+
+        with self._errors(name):
+            self._objects.add(str(source), localfs, name, check_exists=False, callback=Progress())
+
+    def names(self) -> Iterator[str]:
+        """The names of all objects."""
+        with self._errors("its list"):
+            yield from self._objects.all()
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """Remotes raise whatever their libraries do."""
+        try:
+            yield
+        except (FileNotFoundError, GeneratorExit, TrackingError):
+            raise
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [""]
+            raise TrackingError(f"{self.title}: {what}: {type(error).__name__} {lines[0]}".rstrip()) from error

@@ -259,7 +259,7 @@ class Session:
 
 
 def _tracking_options(config: Config) -> TrackingOptions:
-    return TrackingOptions(config.recorder.dvc, config.recorder.git_commit)
+    return TrackingOptions(config.recorder.dvc, config.recorder.push, config.recorder.git_commit)
 
 
 def new_run_id(config: Config) -> str:
