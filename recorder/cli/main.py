@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from recorder import __version__
-from recorder.cli import diff, doctor, list, scale, show, timeline, verify
+from recorder.cli import diff, doctor, list, repair, scale, show, timeline, verify
 from recorder.cli.console import printable
 from recorder.errors import RecorderError, UsageError
 
@@ -23,6 +23,7 @@ _COMMANDS = {
     "show": show,
     "timeline": timeline,
     "verify": verify,
+    "repair": repair,
     "diff": diff,
     "scale": scale,
     "doctor": doctor,

@@ -19,6 +19,7 @@ DESCRIPTION = (
 EPILOG = (
     "examples: recorder verify latest\n"
     "          recorder verify runs/demo-1 --digests   only the files' digests, at the disk's speed\n"
+    "          recorder verify latest --remote store   what a DVC remote holds, which DVC never checks\n"
     "exit codes: 0 consistent, 1 something is wrong, 2 no such run"
 )
 
@@ -29,13 +30,22 @@ _WORTH_SHOWING = 1 << 30
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
     parser.add_argument("run_reference", metavar="RUN", help="id, beginning of an id, path, or latest")
-    parser.add_argument("--digests", action="store_true", help="compare the files with the seal and nothing else")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--digests", action="store_true", help="compare the files with the seal and nothing else")
+    where.add_argument("--remote", metavar="NAME", help="hash again what this DVC remote holds of the bundle")
+    where.add_argument("--cache", action="store_true", help="hash again what DVC's cache holds of the bundle")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Verify, print, and return 0 when nothing is wrong."""
     path = find_run(arguments.run_reference, arguments.runs)
-    report = verify_bundle(path, quick=arguments.digests, progress=_show_progress if sys.stderr.isatty() else None)
+    progress = _show_progress if sys.stderr.isatty() else None
+    if arguments.remote is not None or arguments.cache:
+        from recorder.tracking.store_check import verify_store
+
+        report = verify_store(path, arguments.remote, progress)
+    else:
+        report = verify_bundle(path, quick=arguments.digests, progress=progress)
     if arguments.json:
         print_json(report.record())
     else:

@@ -117,6 +117,8 @@ def add_s3_remote(repository: Path, port: int, name: str = "store") -> None:
 
 def alter_object(port: int, name: str, data: bytes | None) -> None:
     """Put other bytes where the bucket keeps the object `name`; None removes it."""
-    url = f"http://127.0.0.1:{port}/{BUCKET}/lab/files/md5/{name[:2]}/{name[2:]}"
-    method = "DELETE" if data is None else "PUT"
-    urllib.request.urlopen(urllib.request.Request(url, data=data, method=method), timeout=10).close()
+    from s3fs import S3FileSystem
+
+    files = S3FileSystem(endpoint_url=f"http://127.0.0.1:{port}", skip_instance_cache=True)
+    path = f"{BUCKET}/lab/files/md5/{name[:2]}/{name[2:]}"
+    files.rm_file(path) if data is None else files.pipe_file(path, data)

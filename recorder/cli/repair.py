@@ -1,0 +1,66 @@
+"""`recorder repair RUN`: fetch what is damaged or missing from wherever a copy verifies."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from recorder.bundle.find import find_run
+from recorder.cli.console import print_json, printable, say, styled
+from recorder.cli.quantities import count
+
+if TYPE_CHECKING:
+    from recorder.tracking.repair import Repair
+
+SUMMARY = "replace what is damaged by copies that verify"
+DESCRIPTION = (
+    "Checks every file of a bundle that DVC tracks, and its object in DVC's cache, and replaces what is damaged\n"
+    "or missing by a copy from the bundle, the cache or a remote, whichever has the recorded digests."
+)
+EPILOG = (
+    "examples: recorder repair latest\n"
+    "          recorder repair demo-1 --remote store   take copies from this remote only\n"
+    "exit codes: 0 all is as recorded now, 1 something has no good copy, 2 no such run, or it is not tracked"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own arguments."""
+    parser.add_argument("run_reference", metavar="RUN", help="id, beginning of an id, path, or latest")
+    parser.add_argument("--remote", metavar="NAME", help="the DVC remote to take copies from (default: all of them)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Repair, print, and return 0 when all is as recorded."""
+    from recorder.tracking.repair import repair_bundle
+    from recorder.tracking.store_check import open_repository, tracked_bundle
+
+    path = find_run(arguments.run_reference, arguments.runs)
+    repository = open_repository(path)
+    try:
+        names = [arguments.remote] if arguments.remote is not None else repository.remotes()
+        remotes = [repository.remote(name) for name in names]
+        bundle = tracked_bundle(repository, path, remotes)
+        repairs = repair_bundle(repository, bundle, remotes)
+    finally:
+        repository.close()
+    ok = all(repair.source is not None for repair in repairs)
+    if arguments.json:
+        print_json({"ok": ok, "run": path.name, "repairs": [vars(repair) for repair in repairs]})
+    else:
+        _print(path.name, len(bundle.listed), repairs)
+    return 0 if ok else 1
+
+
+def _print(run: str, files: int, repairs: list[Repair]) -> None:
+    lost = sum(repair.source is None for repair in repairs)
+    if not repairs:
+        verdict = styled("nothing to repair", "good")
+    elif lost:
+        verdict = styled(f"NOT REPAIRED: {count(lost, 'file')} of {len(repairs)}", "bad")
+    else:
+        verdict = styled(f"repaired {count(len(repairs), 'file')}", "good")
+    say(f"{printable(run)}: {verdict}, of {files}")
+    for repair in repairs:
+        source = f"taken from {repair.source}" if repair.source else styled("no good copy anywhere", "bad")
+        say(f"  {printable(repair.path)}: {printable(repair.wrong)}; {source}")

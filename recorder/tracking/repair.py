@@ -1,0 +1,105 @@
+"""Repairing a bundle: what is damaged or missing is fetched from wherever a copy verifies."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from recorder.bundle.files import FileDigest, digest_file, make_read_only, recording_errors, sync_folder
+from recorder.errors import TrackingError
+from recorder.tracking.dvc_repository import DvcRepository, ObjectStore
+from recorder.tracking.pointer import pointer_path
+from recorder.tracking.store_check import TrackedBundle, object_fault
+from recorder.tracking.tree import Entry
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One file: what was wrong with it, and where its copy came from; None when no good copy was found."""
+
+    path: str
+    wrong: str
+    source: str | None
+
+
+def repair_bundle(repository: DvcRepository, bundle: TrackedBundle, remotes: Sequence[ObjectStore]) -> list[Repair]:
+    """Make every file of the bundle, and its object in the cache, what was recorded.
+
+    Copies are taken from the bundle, the cache and the remotes, in this order, and used only if size and digests are
+    right. A damaged file is replaced, never written to: whoever holds it by another link keeps what they had. What the
+    list does not name is left alone. Raises RecordingError when the disk refuses.
+    """
+    cache = repository.cache()
+    repairs = []
+    if (fault := object_fault(cache, bundle.pointer.object, None)) is not None:
+        repository.remove(bundle.pointer.object)
+        repository.add_directory(bundle.pointer.object, bundle.serialised)
+        repairs.append(Repair(pointer_path(bundle.path).name, fault[1], "a good copy of its list"))
+    for path in sorted(bundle.listed):
+        md5, recorded = bundle.expected(path)
+        file = bundle.path / path
+        wrong = _file_fault(file, md5, recorded)
+        in_cache = object_fault(cache, md5, recorded)
+        if wrong is None and in_cache is None:
+            continue
+        source = None
+        if wrong is None:
+            source = "the bundle"
+        else:
+            stores = [*([cache] if in_cache is None else []), *remotes]
+            source = _fetch(file, md5, recorded, stores)
+        repairs.append(Repair(path, wrong or (in_cache[1] if in_cache else ""), source))
+        if source is not None:
+            _into_cache(repository, bundle, path, md5, replace=in_cache is not None)
+    return repairs
+
+
+def _file_fault(file: Path, md5: str, recorded: FileDigest | None) -> str | None:
+    if file.is_symlink() or not file.is_file():
+        return "it is missing"
+    try:
+        found = digest_file(file)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    if (recorded is not None and found != recorded) or found.md5 != md5:
+        return f"it was changed: it has MD5 {found.md5} instead of {md5}"
+    return None
+
+
+def _fetch(file: Path, md5: str, recorded: FileDigest | None, stores: Iterable[ObjectStore]) -> str | None:
+    """Replace `file` by the first copy that verifies; the title of the store it came from."""
+    for store in stores:
+        temporary = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        with recording_errors(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("xb") as target:
+                    for block in store.read(md5):
+                        target.write(block)
+                    target.flush()
+                    os.fsync(target.fileno())
+                if _file_fault(temporary, md5, recorded) is None:
+                    make_read_only(temporary)
+                    temporary.replace(file)
+                    sync_folder(file.parent)
+                    return store.title
+            except (FileNotFoundError, TrackingError):
+                continue
+            finally:
+                temporary.unlink(missing_ok=True)
+    return None
+
+
+def _into_cache(repository: DvcRepository, bundle: TrackedBundle, path: str, md5: str, replace: bool) -> None:
+    """Let the cache have the good file, and DVC know it."""
+    entry = Entry(md5, (bundle.path / path).stat().st_size)
+    if replace:
+        with suppress(FileNotFoundError):
+            repository.remove(md5)
+    folder = bundle.path.resolve()
+    repository.add(folder, {path: entry}, repository.link_type(folder / path))
+    repository.seed(folder, {path: entry})
