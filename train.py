@@ -12,9 +12,11 @@ from omegaconf import DictConfig
 
 from recorder.errors import RecorderError
 from train.compose import explain, plain, plain_hydra, validate
+from train.launch.ancestors import stop_with_dvc
 from train.launch.session import Request, train
 from train.model import check_model
 from train.origin import resolve_origin
+from train.stage import asked_values, take_part
 from train.sweep import sweep_id
 
 _exit_codes: list[int] = []
@@ -25,11 +27,12 @@ def run(cfg: DictConfig) -> None:
     """Train one run of the composed configuration; a sweep calls this once a run."""
     try:
         overrides = list(HydraConfig.get().overrides.task)
-        origin = resolve_origin(plain(cfg), overrides)
+        origin = resolve_origin(*asked_values(plain(cfg), overrides))
         config = validate(origin.values)
         check_model(config.model)
+        part = take_part(origin, config, _say)
         hydra_record = {"overrides": overrides, "config": plain_hydra()}
-        request = Request(config, origin, sys.argv, hydra_record, Path(__file__).parent, sweep_id())
+        request = Request(config, part, sys.argv, hydra_record, Path(__file__).parent, sweep_id())
         with os.fdopen(os.dup(2), "w") as terminal:
             _exit_codes.append(train(request, terminal))
     except RecorderError as error:
@@ -44,6 +47,7 @@ def run(cfg: DictConfig) -> None:
 def main() -> int:
     """Run Hydra's command line; every mistake of the user's is one line and exit code 2."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    stop_with_dvc(_say)
     try:
         run()
     except BrokenPipeError:
@@ -55,6 +59,10 @@ def main() -> int:
             raise
         return _report(explained)
     return max(_exit_codes, default=0)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _report(error: RecorderError) -> int:

@@ -58,6 +58,14 @@ class RunLock:
             os.close(handle)
 
 
+def lock_holder(root: Path, run_id: str) -> str:
+    """The id of the process that writes the run, or did last; `unknown` where it does not say."""
+    try:
+        return (root / layout.LOCKS / f"{run_id}.lock").read_text().strip() or "unknown"
+    except OSError:
+        return "unknown"
+
+
 def is_locked(root: Path, run_id: str) -> bool:
     """Whether a living process on a host that shares the lock file is writing the run."""
     try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
+from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -30,6 +32,15 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError(_first_line(error)) from None
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items() if key != "hydra"}
+
+
+def compose_file(folder: Path, name: str) -> bytes:
+    """The config composed from `folder` without overrides, as `dvc exp run` writes it. Raises Hydra's errors."""
+    with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
+        cfg = compose(name)
+    plain(cfg)
+    OmegaConf.resolve(cfg)
+    return OmegaConf.to_yaml(cfg).encode()
 
 
 def plain_hydra() -> Any:

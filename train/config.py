@@ -17,13 +17,18 @@ class Section(BaseModel):
 
 
 class RunConfig(Section):
-    """Names of the run. `name` and `id` become folder names, so they are limited to safe characters."""
+    """Names of the run. `name` and `id` become folder names, so they are limited to safe characters.
+
+    `params` is a file that takes the place of the composed config, `pointer` one that is to name the finished run.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,95}$")] | None
     resume: str | None
     fork: str | None
     dir: Annotated[str, Field(min_length=1)]
+    params: str | None = None
+    pointer: str | None = None
 
 
 class ClusterConfig(Section):

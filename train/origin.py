@@ -16,6 +16,7 @@ from recorder.checkpoint.record import damage, read_commit_marker
 from recorder.errors import ConfigError, UsageError
 from recorder.ledger import events
 from recorder.ledger.ledger import read_events
+from recorder.tracking.workspace import lasting
 
 # What a resumed run may change: none of it changes the bits.
 _FREE_SECTIONS = ("cluster", "checkpoint", "recorder")
@@ -49,10 +50,10 @@ def resolve_origin(composed: dict[str, Any], overrides: list[str]) -> Origin:
 
 
 def _resume(composed: dict[str, Any], overrides: list[str]) -> Origin:
-    path = find_run(composed["run"]["resume"], Path(composed["run"]["dir"]))
+    path = find_run(composed["run"]["resume"], lasting(Path(composed["run"]["dir"])))
     values = _recorded_values(path)
     for override in overrides:
-        key = _key(override)
+        key = overridden_key(override)
         if key in {"run.resume", "run.dir"}:
             continue
         if key.split(".")[0] in _FREE_SECTIONS:
@@ -81,7 +82,7 @@ def _fork(composed: dict[str, Any], overrides: list[str]) -> Origin:
     reference, at, step_text = str(composed["run"]["fork"]).rpartition("@")
     if not at or not step_text.isdigit():
         raise ConfigError(f"run.fork={composed['run']['fork']} is not RUN@STEP, for example run.fork=latest@100")
-    path = find_run(reference, Path(composed["run"]["dir"]))
+    path = find_run(reference, lasting(Path(composed["run"]["dir"])))
     step = int(step_text)
     saved = read_commit_marker(path / layout.checkpoint_folder(step))
     if saved is None:
@@ -92,7 +93,7 @@ def _fork(composed: dict[str, Any], overrides: list[str]) -> Origin:
     values = _recorded_values(path)
     values["run"] |= {"id": None, "fork": f"{path.name}@{step}"}
     for override in overrides:
-        key = _key(override)
+        key = overridden_key(override)
         if key != "run.fork":
             _set(values, composed, key)
     return Origin(values, fork=path, fork_step=step)
@@ -117,7 +118,7 @@ def _newest_step(path: Path) -> int | str:
     return steps[-1] if steps else "STEP"
 
 
-def _key(override: str) -> str:
+def overridden_key(override: str) -> str:
     """The dotted key of an override, without its prefix (+, ++, ~), value or package."""
     return override.split("=", 1)[0].lstrip("+~").split("@")[0].replace("/", ".")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from recorder.bundle.find import find_run
 from recorder.cli.console import print_json, printable, say, styled
 from recorder.cli.quantities import count
+from recorder.cli.reference import referenced_bundle
 
 if TYPE_CHECKING:
     from recorder.replay.diff import Change, Difference
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from recorder.bundle.reader import Bundle
     from recorder.replay.diff import diff_bundles
 
-    a, b = (Bundle(find_run(reference, arguments.runs)) for reference in (arguments.a, arguments.b))
+    a, b = (Bundle(referenced_bundle(reference, arguments.runs)) for reference in (arguments.a, arguments.b))
     difference = diff_bundles(a, b)
     if arguments.json:
         print_json(difference.record())

@@ -9,6 +9,7 @@ from recorder.bundle.glance import Glance, glance
 from recorder.bundle.state import OPEN, RUNNING
 from recorder.cli.console import console, print_json, printable, say
 from recorder.cli.quantities import minute
+from recorder.tracking.workspace import lasting
 
 SUMMARY = "list the runs in a folder"
 DESCRIPTION = "Lists the bundles in a folder, newest first, with how each ended and how far it came."
@@ -22,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the list; an empty one is no error."""
-    found = sorted(map(glance, bundles(arguments.runs)), key=lambda seen: (seen.created, seen.run), reverse=True)
+    found = sorted(
+        map(glance, bundles(lasting(arguments.runs))), key=lambda seen: (seen.created, seen.run), reverse=True
+    )
     if arguments.json:
         print_json([seen.record() for seen in found])
     elif found:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from recorder import __version__
-from recorder.cli import diff, doctor, list, repair, scale, show, timeline, verify
+from recorder.cli import diff, doctor, list, metrics, repair, scale, show, timeline, verify
 from recorder.cli.console import printable
 from recorder.errors import RecorderError, UsageError
 
@@ -25,6 +25,7 @@ _COMMANDS = {
     "verify": verify,
     "repair": repair,
     "diff": diff,
+    "metrics": metrics,
     "scale": scale,
     "doctor": doctor,
 }

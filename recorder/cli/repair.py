@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from recorder.bundle.find import find_run
 from recorder.cli.console import print_json, printable, say, styled
 from recorder.cli.quantities import count
+from recorder.cli.reference import referenced_bundle
 
 if TYPE_CHECKING:
     from recorder.tracking.repair import Repair
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from recorder.tracking.repair import repair_bundle
     from recorder.tracking.store_check import open_repository, tracked_bundle
 
-    path = find_run(arguments.run_reference, arguments.runs)
+    path = referenced_bundle(arguments.run_reference, arguments.runs)
     repository = open_repository(path)
     try:
         names = [arguments.remote] if arguments.remote is not None else repository.remotes()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from recorder.bundle.find import find_run
 from recorder.cli.console import print_json, say
+from recorder.cli.reference import referenced_bundle
 from recorder.errors import UsageError
 from recorder.lock import is_locked
 from recorder.scale_request import ScaleRequest
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Leave the request for the driver."""
     from recorder.bundle.reader import Bundle
 
-    path = find_run(arguments.run_reference, arguments.runs)
+    path = referenced_bundle(arguments.run_reference, arguments.runs)
     if not is_locked(path.parent, path.name):
         raise UsageError(f"run {path.name} is not training; resume it with run.resume={path.name} cluster.workers=...")
     config = Bundle(path).config

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from recorder.bundle.find import find_run
 from recorder.cli.console import console, print_json, printable
+from recorder.cli.reference import referenced_bundle
 from recorder.errors import BundleError
 
 SUMMARY = "show one run on one screen"
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     from recorder.bundle.reader import Bundle
     from recorder.cli.portrait import lines, portrait
 
-    path = find_run(arguments.run_reference, arguments.runs)
+    path = referenced_bundle(arguments.run_reference, arguments.runs)
     try:
         facts = portrait(Bundle(path))
         shown = [] if arguments.json else list(lines(facts))

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recorder.bundle.find import find_run
 from recorder.canonical import parse_utc
 from recorder.cli.console import print_json, printable, say, styled
 from recorder.cli.quantities import clock
+from recorder.cli.reference import referenced_bundle
 from recorder.cli.words import BOOKKEEPING, words
 from recorder.errors import BundleError, UsageError
 
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the timeline, or draw it."""
     from recorder.bundle.reader import Bundle
 
-    bundle = Bundle(find_run(arguments.run_reference, arguments.runs))
+    bundle = Bundle(referenced_bundle(arguments.run_reference, arguments.runs))
     if arguments.svg is not None:
         _draw(bundle, arguments.svg)
     elif arguments.json and arguments.lanes:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from recorder.bundle.find import find_run
-from recorder.bundle.findings import Report
+from recorder.bundle import layout
+from recorder.bundle.files import write_file
+from recorder.bundle.findings import Finding, Report
 from recorder.bundle.verify import verify_bundle
+from recorder.canonical import readable_json
 from recorder.cli.console import print_json, printable, say, styled
 from recorder.cli.quantities import count, size
+from recorder.cli.reference import referenced_bundle
+from recorder.tracking.stage_pointer import pointer_faults, read_stage_pointer
 
 SUMMARY = "check that nothing in a bundle was changed"
 DESCRIPTION = (
     "Checks every byte of a bundle against its seal, every hash chain, every event against the files,\n"
-    "the order of the steps, and what was used against what was recorded."
+    "the order of the steps, and what was used against what was recorded. Where a dvc.lock names the run, what DVC\n"
+    "locked is compared with what was trained."
 )
 EPILOG = (
     "examples: recorder verify latest\n"
     "          recorder verify runs/demo-1 --digests   only the files' digests, at the disk's speed\n"
+    "          recorder verify pipeline/train.json --out pipeline/verify.json   the run of a DVC stage\n"
     "          recorder verify latest --remote store   what a DVC remote holds, which DVC never checks\n"
     "exit codes: 0 consistent, 1 something is wrong, 2 no such run"
 )
@@ -31,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
     parser.add_argument("run_reference", metavar="RUN", help="id, beginning of an id, path, or latest")
     where = parser.add_mutually_exclusive_group()
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the result as a small JSON file")
     where.add_argument("--digests", action="store_true", help="compare the files with the seal and nothing else")
     where.add_argument("--remote", metavar="NAME", help="hash again what this DVC remote holds of the bundle")
     where.add_argument("--cache", action="store_true", help="hash again what DVC's cache holds of the bundle")
@@ -38,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Verify, print, and return 0 when nothing is wrong."""
-    path = find_run(arguments.run_reference, arguments.runs)
+    path = referenced_bundle(arguments.run_reference, arguments.runs)
     progress = _show_progress if sys.stderr.isatty() else None
     if arguments.remote is not None or arguments.cache:
         from recorder.tracking.store_check import verify_store
@@ -46,11 +56,37 @@ def run(arguments: argparse.Namespace) -> int:
         report = verify_store(path, arguments.remote, progress)
     else:
         report = verify_bundle(path, quick=arguments.digests, progress=progress)
+        report = _with_pipeline(report, path, arguments)
+    if arguments.out is not None:
+        write_file(arguments.out, readable_json(_summary(report)))
     if arguments.json:
         print_json(report.record())
     else:
         _print(report)
     return 0 if report.ok else 1
+
+
+def _with_pipeline(report: Report, path: Path, arguments: argparse.Namespace) -> Report:
+    """Add what DVC's files beside the bundle say otherwise: the pointer of a stage, and `dvc.lock`."""
+    findings = list(report.findings)
+    pointer = read_stage_pointer(Path(arguments.run_reference))
+    if pointer is not None:
+        findings += [Finding(layout.MANIFEST, fault, "seal") for fault in pointer_faults(pointer, path)]
+    if not arguments.digests:
+        from recorder.tracking.locked_params import locked_faults
+
+        faults = locked_faults(path, report.run)
+        findings += [Finding(layout.RESOLVED_CONFIG, fault, "config") for fault in faults]
+    return replace(report, findings=tuple(findings))
+
+
+def _summary(report: Report) -> dict[str, Any]:
+    """What a pipeline keeps of a verification: the same for the same bundle."""
+    counts: dict[str, Any] = {
+        name: report.counts[name] for name in ("steps", "checkpoints", "events") if name in report.counts
+    }
+    found = [f"{finding.file}: {finding.reason}" for finding in report.findings]
+    return {"ok": report.ok, "findings": len(found), "root": report.root, "run": report.run, "found": found}
 
 
 def _print(report: Report) -> None:

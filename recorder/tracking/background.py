@@ -40,11 +40,17 @@ _STOP: Any = object()
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """What is to be done with the run in DVC: `recorder.dvc`, `recorder.push` (a remote) and `recorder.git_commit`."""
+    """What is to be done with the run in DVC: `recorder.dvc`, `recorder.push` (a remote) and `recorder.git_commit`.
+
+    With `stage` the `.dvc` file is staged in git, as DVC does with its stages' files. `workspace` is the temporary copy
+    of the repository in which an experiment runs: there it is staged, so that the experiment has it.
+    """
 
     mode: Mode = "auto"
     push: str | None = None
     git_commit: bool = False
+    stage: bool = False
+    workspace: Path | None = None
 
 
 class TrackedRun(Protocol):
@@ -208,9 +214,11 @@ class BackgroundTracking:
         tracker = self._open()
         tracker.patience = _LAST_PATIENCE
         self._after(tracker.seal(files))
-        if self._options.git_commit:
+        if self._options.workspace is not None:
+            tracker.stage_in(self._options.workspace)
+        elif self._options.git_commit:
             tracker.stage(f"Track run {tracker.bundle.name}")
-        elif self._repository.autostage:
+        elif (self._options.stage and self._repository.has_git) or self._repository.autostage:
             tracker.stage(None)
 
     def _after(self, tracked: Tracked) -> None:

@@ -113,6 +113,15 @@ class BundleTracker:
         if commit_message is not None:
             self._git.commit(commit_message, *paths)
 
+    def stage_in(self, workspace: Path) -> None:
+        """Put the `.dvc` file into a temporary copy of the repository too, staged there and not here. TrackingError.
+
+        The experiment that runs there takes it along; the file here stays when the copy goes.
+        """
+        copy = workspace / self.pointer.relative_to(self._repository.root)
+        write_file(copy, self.pointer.read_bytes())
+        GitIndex(workspace).stage(copy)
+
     def files(self) -> dict[str, Entry]:
         """Every tracked file by its bundle path."""
         return {path: entry for path in self._tree if (entry := self._tree.get(path)) is not None}

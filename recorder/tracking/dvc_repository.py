@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,15 @@ def check_installed() -> None:
             f"dvc {found} is installed, and its cache is known here for {VERSION}: pip install dvc=={VERSION}, "
             "or set recorder.dvc=false"
         )
+
+
+@dataclass(frozen=True)
+class StageInputs:
+    """What a stage depends on: parameters by file and key, and the hash of each other dependency by its path."""
+
+    name: str
+    params: dict[str, dict[str, Any]]
+    dependencies: dict[str, str]
 
 
 class DvcRepository:
@@ -141,6 +151,37 @@ class DvcRepository:
                 if is_directory(name):
                     named.update((self.read_directory(name) or {}).values())
         return named
+
+    def stage_inputs(self, address: str) -> StageInputs:
+        """What DVC will lock for the stage that it calls `address` and runs in the current folder, as files are now.
+
+        Raises UsageError when there is no such stage, or a file of it cannot be read.
+        """
+        from dvc.dependency.param import ParamsDependency
+
+        # The address is seen from the folder in which DVC was called, which may be another one.
+        name, here = address.rpartition(":")[2], Path.cwd().resolve()
+        try:
+            with _dvc_errors():
+                named = [stage for stage in self._repo.index.stages if getattr(stage, "name", None) == name]
+                (stage,) = [stage for stage in named if Path(stage.wdir).resolve() == here]
+                params = {
+                    dep.def_path: dict(dep.read_params()) for dep in stage.deps if isinstance(dep, ParamsDependency)
+                }
+                files = [dep for dep in stage.deps if not isinstance(dep, ParamsDependency)]
+                for dep in files:
+                    dep.save()
+        except TrackingError as error:
+            raise UsageError(f"what DVC will lock for its stage {address} is not known: {error}") from error
+        except ValueError:
+            raise UsageError(
+                f"DVC has not exactly one stage {name} that runs in {here}, so what it will lock is not known"
+            ) from None
+        return StageInputs(name, params, {dep.def_path: str(dep.hash_info.value) for dep in files})
+
+    def has_object(self, name: str) -> bool:
+        """Whether the cache has the object `name`."""
+        return self.object_path(name).exists()
 
     def remotes(self) -> list[str]:
         """The names of the remotes that are configured, sorted."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from recorder.bundle.files import sync_folder, write_file
 from recorder.canonical import digest_json, readable_json
 from recorder.errors import DataError
+from recorder.tracking.workspace import lasting
 from train.data.permutation import PERMUTATION
 from train.data.prepared import DATASET_FILE, DATASET_FORMAT, TOKENIZER_FILE, PreparedData, open_prepared
 from train.data.shards import SHARD_BYTES, SplitWriter, token_type
@@ -39,7 +40,7 @@ def prepare(config: DataConfig, progress: Progress | None = None) -> PreparedDat
     say = progress or (lambda _: None)
     source = _source(config)
     request = _request(config, source)
-    folder = Path(config.cache).resolve() / digest_json(request)
+    folder = lasting(Path(config.cache)).resolve() / digest_json(request)
     if folder.exists():
         say(f"found prepared data in {folder}")
     else:

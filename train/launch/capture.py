@@ -15,6 +15,7 @@ from recorder.canonical import digest, digest_json, readable_json
 from recorder.capture.packages import capture_packages, requirements_text
 from recorder.capture.source import capture_source
 from recorder.capture.system import capture_system
+from recorder.tracking.workspace import lasting
 from train.config import Config
 from train.data import PreparedData
 
@@ -40,7 +41,9 @@ def capture(
     than `recorder.source_limit_mb`.
     """
     limit = int(config.recorder.source_limit_mb * 1e6)
-    source = capture_source(root, limit, [Path(config.run.dir).resolve(), Path(config.data.cache).resolve()])
+    source = capture_source(
+        root, limit, [lasting(Path(config.run.dir)).resolve(), lasting(Path(config.data.cache)).resolve()]
+    )
     packages, system = capture_packages(), capture_system(os.environ)
     data = prepared.record | {"summary": prepared.summary(config.data.sequence_length)}
     files = {

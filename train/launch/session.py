@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from recorder.bundle import layout
+from recorder.bundle.files import write_file
 from recorder.capture.determinism import determinism_class
 from recorder.capture.torch_build import torch_facts
 from recorder.checkpoint.memory import remove_memory
@@ -24,6 +25,8 @@ from recorder.ledger.streams import StreamCapture
 from recorder.nodes.system_metrics import SystemSampler
 from recorder.run import Run, spool_root
 from recorder.tracking.background import TrackingOptions, open_tracking
+from recorder.tracking.stage_pointer import pointer_to
+from recorder.tracking.workspace import lasting, temporary_workspace
 from train.config import Config
 from train.data import PreparedData, prepare
 from train.launch.capture import capture, command_line
@@ -41,6 +44,7 @@ from train.membership.coordinator import Coordinator
 from train.membership.group import open_meeting
 from train.membership.server import CoordinatorServer
 from train.origin import Origin
+from train.stage import StagePart
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,22 @@ class Request:
     """What was asked for: the validated config, where it comes from, and how it was put."""
 
     config: Config
-    origin: Origin
+    part: StagePart
     arguments: list[str]
     hydra: dict[str, Any]
     root: Path
     sweep: str | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """Where the run comes from."""
+        return self.part.origin
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the bundles."""
+        resumed = self.origin.resume
+        return resumed.parent if resumed else lasting(Path(self.config.run.dir))
 
 
 def train(request: Request, terminal: TextIO) -> int:
@@ -61,6 +76,9 @@ def train(request: Request, terminal: TextIO) -> int:
     Raises a RecorderError for whatever is found wrong before the first step, with nothing left behind.
     """
     config = request.config
+    if request.part.finished is not None:
+        write_pointer(request, request.part.finished)
+        return 0
     gpus = gpus_to_use(config.cluster)
     prepared = prepare(config.data, lambda text: print(text, file=terminal, flush=True))
     prepared.sequences("train", config.data.sequence_length)
@@ -82,7 +100,7 @@ class Session:
         self._spools = spool_root(request.config.recorder.spool)
         self._run_id = request.origin.resume.name if request.origin.resume else new_run_id(request.config)
         self._display = ProgressDisplay(terminal, request.config.train.steps)
-        self._tracking = open_tracking(self._folder(), _tracking_options(request.config), self._show)
+        self._tracking = open_tracking(request.folder, _tracking_options(request.config, request.part), self._show)
 
     def run_to_end(self) -> int:
         """Train, seal and report. Ray comes up while the rest is being captured."""
@@ -128,6 +146,8 @@ class Session:
             raise
         manifest = self._run.close(outcome, **self._roster.totals())
         remove_memory(self._run.path)
+        if outcome == "finished":
+            write_pointer(self._request, self._run.path)
         print_summary(self._display, self._run.path, manifest, time.monotonic() - started, self._roster)
         return signals.exit_code or (0 if outcome == "finished" else 1)
 
@@ -167,11 +187,6 @@ class Session:
             self._run.sample_system(sampler.sample, self._config.recorder.system_every)
         self._display.say(f"run {self._run.id}, attempt {self._run.attempt}, in {self._run.path}")
         self._display.start()
-
-    def _folder(self) -> Path:
-        """The folder of the bundles."""
-        resumed = self._request.origin.resume
-        return resumed.parent if resumed else Path(self._config.run.dir)
 
     def _show(self, text: str) -> None:
         """Tell the person who watches; the record has it as an event."""
@@ -238,8 +253,10 @@ class Session:
         if origin.resume is not None:
             return Run.resume(origin.resume, spools=self._spools)
         parent = {"run": origin.fork.name, "step": origin.fork_step} if origin.fork else None
+        identity = self._request.part.identity
+        stage: dict[str, Any] = {} if identity is None else {"stage": identity}
         return Run.create(
-            Path(self._config.run.dir),
+            self._request.folder,
             run_id=self._run_id,
             files=self._captured.files,
             spools=self._spools,
@@ -249,17 +266,32 @@ class Session:
             determinism=self._determinism | {"promised": self._config.train.reduction == "tree"},
             parent=parent,
             sweep=self._request.sweep,
+            **stage,
         )
 
     def _recorded_values(self) -> dict[str, Any]:
         """The config as it is recorded and used: what was asked for, and the id the run got."""
         values = self._config.model_dump(by_alias=True, exclude_none=False)
-        values["run"] |= {"id": self._run_id, "resume": None}
+        values["run"] |= {"id": self._run_id, "resume": None, "params": None, "pointer": None}
         return json.loads(json.dumps(values))  # type: ignore[no-any-return]
 
 
-def _tracking_options(config: Config) -> TrackingOptions:
-    return TrackingOptions(config.recorder.dvc, config.recorder.push, config.recorder.git_commit)
+def _tracking_options(config: Config, part: StagePart) -> TrackingOptions:
+    workspace = temporary_workspace()
+    return TrackingOptions(
+        config.recorder.dvc,
+        config.recorder.push,
+        config.recorder.git_commit,
+        stage=part.identity is not None,
+        workspace=workspace[0] if workspace is not None else None,
+    )
+
+
+def write_pointer(request: Request, bundle: Path) -> None:
+    """Name the finished run where that was asked for."""
+    if request.config.run.pointer is not None:
+        pointer = pointer_to(bundle, request.config.run.dir)
+        write_file(Path(request.config.run.pointer), pointer.serialised())
 
 
 def new_run_id(config: Config) -> str:
