@@ -82,11 +82,8 @@ def _with_pipeline(report: Report, path: Path, arguments: argparse.Namespace) ->
 
 def _summary(report: Report) -> dict[str, Any]:
     """What a pipeline keeps of a verification: the same for the same bundle."""
-    counts: dict[str, Any] = {
-        name: report.counts[name] for name in ("steps", "checkpoints", "events") if name in report.counts
-    }
     found = [f"{finding.file}: {finding.reason}" for finding in report.findings]
-    return {"ok": report.ok, "findings": len(found), "root": report.root, "run": report.run, "found": found}
+    return {"ok": report.ok, "findings": len(found), "run": report.run, "found": found}
 
 
 def _print(report: Report) -> None:

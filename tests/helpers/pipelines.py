@@ -42,7 +42,7 @@ FILES = ("train.py", "dvc.yaml", "requirements.lock", ".gitignore", ".dvcignore"
 
 
 class Checkout:
-    """The checkout in `folder`; every command runs in it as its user's would, with `python` and `recorder` on the path."""
+    """The checkout in `folder`; commands run as its user's would, with `python` and `recorder` on the path."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
