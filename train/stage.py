@@ -124,10 +124,10 @@ def take_part(origin: Origin, config: Config, say: Say) -> StagePart:
             say(f"run {found.name} was begun by this stage for the same inputs, and goes on")
             return StagePart(replace(origin, resume=found), identity)
         pointer = pointer_to(found, config.run.dir)
-        if config.run.pointer is None or _is_noted(pointer, root, repository):
-            # Asked for again on purpose: another run.
+        if config.run.pointer is None or _is_locked(pointer, root):
+            # DVC has this result and asks again (`--force`): another run.
             return StagePart(origin, identity)
-        say(f"run {found.name} had finished for the same inputs when DVC was stopped: nothing is trained again")
+        say(f"run {found.name} has finished for the same inputs: nothing is trained again (another run.name would be)")
         return StagePart(origin, identity, found)
     finally:
         repository.close()
@@ -153,14 +153,13 @@ def _identity(inputs: StageInputs, trained: Mapping[str, Any]) -> dict[str, str]
     return {"name": inputs.name, "inputs": digest_json({"config": values, "dependencies": inputs.dependencies})}
 
 
-def _is_noted(pointer: StagePointer, root: Path, repository: DvcRepository) -> bool:
-    """Whether DVC has taken note of this result: in `dvc.lock`, or in its cache of runs."""
+def _is_locked(pointer: StagePointer, root: Path) -> bool:
+    """Whether `dvc.lock` has this result: else DVC was killed before it took note, or has it in another experiment."""
     name = object_name(pointer.serialised()).removesuffix(DIRECTORY_SUFFIX)
     try:
-        locked = (root / LOCK).read_text()
+        return name in (root / LOCK).read_text()
     except OSError:
-        locked = ""
-    return name in locked or repository.object_path(name).exists()
+        return False
 
 
 def _newest_of(folder: Path, identity: dict[str, str]) -> Path | None:

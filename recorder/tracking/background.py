@@ -28,6 +28,8 @@ Say = Callable[[str], None]
 
 # How long DVC's lock is waited for, in seconds: while training goes on, and for the seal, which has no next time.
 _PATIENCE, _LAST_PATIENCE = 10.0, 30.0
+# And in the temporary copy of an experiment: `dvc exp run --run-all` holds the lock until its experiments have ended.
+_SHORT_PATIENCE = 1.0
 # How long what is left to read back may keep a run that has ended, in seconds.
 _READ_BACK_SECONDS = 2.0
 # The notice of a file that nobody writes any more.
@@ -212,7 +214,8 @@ class BackgroundTracking:
 
     def _seal(self, files: Mapping[str, FileDigest]) -> None:
         tracker = self._open()
-        tracker.patience = _LAST_PATIENCE
+        if not tracker.adds_unlocked:
+            tracker.patience = _LAST_PATIENCE
         self._after(tracker.seal(files))
         if self._options.workspace is not None:
             tracker.stage_in(self._options.workspace)
@@ -254,6 +257,8 @@ class BackgroundTracking:
         if self._tracker is None:
             self._repository = DvcRepository(self._root)
             self._tracker = BundleTracker(self._repository, self._must_run().path, _PATIENCE, self._tell)
+            if self._options.workspace is not None:
+                self._tracker.adds_unlocked, self._tracker.patience = True, _SHORT_PATIENCE
         return self._tracker
 
     def _guarded(self, action: Callable[[], None]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,14 +31,15 @@ class BundleTracker:
     """Keeps the `.dvc` file of the bundle in the folder `bundle` up with its closed files.
 
     An update costs what is new, plus a join of the tree's lines; no file is read, and none is copied where the file
-    system can link. `kept` are objects that stay in the cache whatever becomes of
-    their files.
+    system can link. `kept` are objects that stay in the cache whatever becomes of their files. With `adds_unlocked`
+    an update goes on when DVC's lock is not to be had, and then only adds: it takes nothing out of the cache.
     """
 
     def __init__(self, repository: DvcRepository, bundle: Path, patience: float, waiting: Waiting) -> None:
         self.bundle = bundle.resolve()
         self.pointer = pointer_path(self.bundle)
         self.kept: set[str] = set()
+        self.adds_unlocked = False
         self._repository = repository
         self._git = GitIndex(repository.root) if repository.has_git else None
         self.patience = patience
@@ -82,7 +84,7 @@ class BundleTracker:
         entries = {path: entry for path, entry in wanted.items() if self._is_there(path, entry)}
         # Copying, where it has to be, comes before the lock, for which others wait.
         self._add(entries)
-        with self._repository.locked(self.patience, self._waiting):
+        with self._locked() as alone:
             self._add(entries)
             self._repository.seed(self.bundle, entries)
             for path, entry in entries.items():
@@ -90,7 +92,7 @@ class BundleTracker:
             for path in gone:
                 self._forget(path)
             self._write()
-            freed = self._free()
+            freed = self._free() if alone else set()
         return Tracked({path: closed[path] for path in entries}, freed, self._object)
 
     def seal(self, files: Mapping[str, FileDigest]) -> Tracked:
@@ -125,6 +127,19 @@ class BundleTracker:
     def files(self) -> dict[str, Entry]:
         """Every tracked file by its bundle path."""
         return {path: entry for path in self._tree if (entry := self._tree.get(path)) is not None}
+
+    @contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Hold DVC's lock; whether it was to be had. Raises TrackingError when it has to be."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._repository.locked(self.patience, self._waiting))
+            except TrackingError:
+                if not self.adds_unlocked:
+                    raise
+                yield False
+            else:
+                yield True
 
     def _add(self, entries: Mapping[str, Entry]) -> None:
         # What somebody else had put into the cache is not ours to take out again.

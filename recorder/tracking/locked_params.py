@@ -90,7 +90,7 @@ def locked_faults(bundle: Path, run: str) -> list[str]:
 def _stages_of(root: Path, run: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and parameters of each locked stage whose pointer, as it was locked, names `run`."""
     try:
-        stages = (load_yaml((root / LOCK).read_bytes()) or {}).get("stages", {})
+        stages = load_yaml((root / LOCK).read_bytes()).get("stages", {})
         for name, stage in stages.items():
             if any(_names(root / out["path"], str(out.get("md5")), run) for out in stage.get("outs", [])):
                 yield name, {key: value for params in stage.get("params", {}).values() for key, value in params.items()}

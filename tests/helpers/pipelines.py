@@ -104,6 +104,11 @@ class Checkout:
         assert done.code == 0, done.out
         return done.out
 
+    def commit(self) -> None:
+        """Commit everything that git does not ignore."""
+        git(self.folder, "add", "--all")
+        git(self.folder, "commit", "--quiet", "--message=trained")
+
     def environment(self) -> dict[str, str]:
         """That of a user who has activated the virtual environment."""
         return os.environ | {

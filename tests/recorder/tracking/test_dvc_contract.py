@@ -12,7 +12,7 @@ from helpers.dvc_repositories import cached, digests, dvc, new_repository, track
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.errors import MachineError
+from recorder.errors import MachineError, UsageError
 from recorder.tracking.dvc_repository import DvcRepository, check_installed, find_repository
 from recorder.tracking.pointer import pointer_path
 from recorder.tracking.tree import DirectoryTree, Entry, object_name
@@ -95,3 +95,24 @@ def test_another_dvc_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_repository_is_the_one_around_the_folder(repository: Path, tmp_path: Path) -> None:
     assert find_repository(repository / "runs" / "not-yet") == repository
     assert find_repository(tmp_path) is None
+
+
+def test_the_inputs_of_a_stage_are_what_dvc_locks(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repository / "params.yaml").write_text("a:\n  b: 1e-05\n  c: [1, 2]\nd: x\n")
+    (repository / "other.yaml").write_text("e: {f: 1}\ng: 2\n")
+    (repository / "in.txt").write_text("in")
+    (repository / "dvc.yaml").write_text(
+        "stages:\n  one:\n    cmd: echo > out.txt\n    deps: [in.txt]\n    params: [params.yaml: , other.yaml: [e.f]]\n"
+        "    outs: [out.txt]\n"
+    )
+    monkeypatch.chdir(repository)
+    ours = DvcRepository(repository)
+    inputs = ours.stage_inputs("one")
+    dvc(repository, "repro", "--quiet")
+    locked = yaml.safe_load((repository / "dvc.lock").read_text())["stages"]["one"]
+    assert inputs.dependencies == {"in.txt": locked["deps"][0]["md5"]}
+    assert inputs.params == {"params.yaml": {"a": {"b": 1e-05, "c": [1, 2]}, "d": "x"}, "other.yaml": {"e.f": 1}}
+    assert locked["params"]["other.yaml"] == inputs.params["other.yaml"]
+    assert ours.stage_inputs("../somewhere/dvc.yaml:one") == inputs
+    with pytest.raises(UsageError, match=r"^DVC has not exactly one stage two that runs in [^\n]*$"):
+        ours.stage_inputs("two")
