@@ -11,8 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from recorder.errors import RecorderError
+from train.ancestors import stop_with_dvc
 from train.compose import explain, plain, plain_hydra, validate
-from train.launch.ancestors import stop_with_dvc
 from train.launch.session import Request, train
 from train.model import check_model
 from train.origin import resolve_origin

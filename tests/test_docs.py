@@ -13,6 +13,7 @@ from helpers.commands import REPOSITORY
 
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
 ARGUMENTS = {
+    "dvc": "0.05 300 40",
     "recording": "1",
     "checkpoint": "1",
     "verify": "0.5",

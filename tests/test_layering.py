@@ -38,7 +38,7 @@ TOUCHING = {
 
 # What is built on: none of these knows how a run is launched, or that there is a command line.
 FOUNDATIONS = ("config", "data", "model", "step", "optim", "sample", "training", "membership", "saving", "loop")
-ABOVE = ("launch", "worker", "compose", "origin", "sweep")
+ABOVE = ("ancestors", "launch", "worker", "compose", "origin", "stage", "stages", "sweep")
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from recorder.canonical import digest, digest_json, readable_json
 from recorder.errors import RecorderError, UsageError
 from recorder.tracking.locked_params import flat, load_yaml
 from recorder.tracking.workspace import EXPERIMENT_VARIABLE
+from train.ancestors import stop_with_dvc
 from train.compose import compose_file, explain, validate
 from train.data import prepare
-from train.launch.ancestors import stop_with_dvc
 from train.stage import read_params
 
 PARAMS, INPUTS, DATA = Path("params.yaml"), Path("pipeline/inputs.json"), Path("pipeline/data.json")

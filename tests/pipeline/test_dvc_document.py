@@ -13,6 +13,6 @@ def test_every_command_of_the_document_runs(trained: Checkout) -> None:
     done = trained.run("bash", "-ec", "set -x\n" + "".join(blocks))
     assert done.code == 0, done.out[-3000:]
     assert len(blocks) == 3
-    assert done.out.count("consistent, unanchored") == 3
+    assert done.out.count("consistent, unanchored") == 5
     assert "NOT CONSISTENT" not in done.out
     assert len(trained.bundles()) == 2

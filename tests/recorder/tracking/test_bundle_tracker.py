@@ -8,6 +8,7 @@ import pytest
 import yaml
 from helpers.bundles import finished
 from helpers.dvc_repositories import cached, digests, dvc, git, tracker
+from test_dvc_lock import held
 
 from recorder.bundle.files import FileDigest, digest_file
 from recorder.bundle.verify import verify_bundle
@@ -251,3 +252,35 @@ def test_the_repository_is_closed_by_its_owner(repository: Path, bundle: Path) -
     BundleTracker(store, bundle, 1.0, print).update(digests_of(bundle, "run.json"))
     store.close()
     store.close()
+
+
+def test_without_the_lock_it_adds_and_takes_nothing_out(repository: Path, bundle: Path) -> None:
+    """An experiment of `--run-all`: DVC holds the lock until it has ended."""
+    ours = tracker(repository, bundle, patience=0)
+    ours.adds_unlocked = True
+    first = write(bundle, "checkpoints/step-00000001/state.json", b"one")
+    ours.update(first)
+    with held(repository):
+        second = write(bundle, "checkpoints/step-00000002/state.json", b"two")
+        assert ours.update(second, ["checkpoints/step-00000001"]).freed == set()
+        ours.adds_unlocked = False
+        with pytest.raises(TrackingError, match="held DVC's lock"):
+            ours.update({})
+    for digest in (*first.values(), *second.values()):
+        assert object_of(repository, digest).exists()
+    assert set(ours.files()) == {"checkpoints/step-00000002/state.json"}
+
+
+def test_it_is_staged_in_a_temporary_copy_and_not_here(repository: Path, tmp_path: Path) -> None:
+    bundle = finished(repository / "runs")
+    ours = tracker(repository, bundle)
+    ours.prepare_folder()
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message=before")
+    git(tmp_path, "clone", "--quiet", str(repository), "copy")
+    ours.seal(digests(bundle))
+    ours.stage_in(tmp_path / "copy")
+    name = f"runs/{bundle.name}.dvc"
+    assert git(tmp_path / "copy", "diff", "--cached", "--name-only").split() == [name]
+    assert (tmp_path / "copy" / name).read_bytes() == pointer_path(bundle).read_bytes()
+    assert git(repository, "diff", "--cached", "--name-only") == ""

@@ -13,7 +13,7 @@ from helpers.commands import REPOSITORY
 # Says its id, and when it is told to end; ends by itself when nobody is left to tell it.
 STAGE = """
 import signal, sys
-from train.launch.ancestors import stop_with_dvc
+from train.ancestors import stop_with_dvc
 def end(number, frame):
     print("ended by", number, flush=True)
     sys.exit(0)
