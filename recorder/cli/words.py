@@ -59,6 +59,14 @@ _TEMPLATES = {
     events.EXCEPTION: "rank {rank} raised {kind}: {message}",
     events.SIGNAL: "the driver received {signal}",
     events.STOP_REQUESTED: "asked to stop: {reason}",
+    events.TRACKING_STARTED: "tracked in DVC by {pointer}, files by {link}",
+    events.TRACKING_NOTED: "DVC: {reason}",
+    events.TRACKING_FAILED: "not tracked in DVC for now: {reason}",
+    events.OBJECT_DAMAGED: "{path} is damaged in the {place}: {reason}",
+    events.PUSH_STARTED: "pushing to the remote {remote} begins",
+    events.PUSH_FAILED: "the remote {remote} takes nothing, {waiting} waiting: {reason}",
+    events.PUSH_RESUMED: "the remote {remote} takes objects again",
+    events.PUSH_ENDED: "pushing to the remote {remote} ends, {waiting} waiting",
 }
 _LONGEST = 100
 
