@@ -89,7 +89,9 @@ def is_directory(name: str) -> bool:
 def parse_directory(serialised: bytes) -> dict[str, str]:
     """Path and MD5 of each file of a directory's object. Raises ValueError when it is none."""
     try:
-        items: list[dict[str, Any]] = json.loads(serialised)
+        items: Any = json.loads(serialised)
+        if not isinstance(items, list):
+            raise TypeError(f"a {type(items).__name__}")
         return {str(item["relpath"]): str(item["md5"]) for item in items}
     except (TypeError, LookupError, RecursionError) as error:
         raise ValueError(f"not the object of a directory: {error}") from None
