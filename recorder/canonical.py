@@ -23,6 +23,7 @@ Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 
 
 def json_encoder(*, sort_keys: bool) -> Callable[[Any], str]:
@@ -88,7 +89,10 @@ def utc_text(seconds: float) -> str:
 
 def parse_utc(text: str) -> float:
     """POSIX seconds of a text that `utc_text` wrote. Raises ValueError for any other text."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC).timestamp()
+    # A tenth of the time of strptime, which a long run's rows would feel.
+    if _UTC.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not a time as 2026-11-21T08:00:00.000000Z")
+    return datetime.fromisoformat(text).timestamp()
 
 
 def _key(key: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,12 +70,20 @@ def effective_times(attempts: Sequence[Attempt], committed: CommittedSeries) -> 
     for row in committed.rows:
         if math.isfinite(seconds := row.get("step_seconds", math.nan)):
             training.setdefault(row["attempt"], []).append(seconds)
+    sums = {attempt: math.fsum(seconds) for attempt, seconds in training.items()}
+    return attempt_times(attempts, last_row, sums)
+
+
+def attempt_times(
+    attempts: Sequence[Attempt], last_row: Mapping[int, str], training_seconds: Mapping[int, float]
+) -> dict[int, EffectiveTime]:
+    """As `effective_times`, from the time of each attempt's last row and the sums of the seconds of its kept steps."""
     found = {}
     for attempt in attempts:
         is_told = attempt.ended is not None and not attempt.recovered
         end = attempt.ended if is_told else max(attempt.heard, last_row.get(attempt.number, ""))
         seconds = max(0.0, parse_utc(end or attempt.started) - parse_utc(attempt.started))
-        found[attempt.number] = EffectiveTime(seconds, math.fsum(training.get(attempt.number, [])))
+        found[attempt.number] = EffectiveTime(seconds, training_seconds.get(attempt.number, 0.0))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -83,9 +83,9 @@ class Bundle:
         """Every whole event of the ledger, in order."""
         return read_events(self.path)
 
-    def rows(self, series: str = layout.METRICS) -> Iterator[dict[str, Any]]:
-        """Every whole row of a series, in the order in which it was recorded."""
-        return read_rows(self.path, series)
+    def rows(self, series: str = layout.METRICS, columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Every whole row of a series, in the order in which it was recorded; only some `columns`, where named."""
+        return read_rows(self.path, series, columns)
 
     @cached_property
     def committed(self) -> CommittedSeries:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,36 @@ from recorder.errors import BundleError
 from recorder.ledger.columns import FLOAT, FLOATS, column_type
 from recorder.ledger.lines import read_objects
 
+# What a line of an open segment holds beside its row.
+_OF_A_LINE = frozenset({"prev", "hash"})
 
-def read_rows(bundle: Path, series: str) -> Iterator[dict[str, Any]]:
-    """Every whole row in the order it was recorded, numbers as numbers. Raises BundleError for a damaged segment."""
+
+def read_rows(bundle: Path, series: str, columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Every whole row in the order it was recorded, numbers as numbers. Raises BundleError for a damaged segment.
+
+    With `columns` a row has no others. Memory does not grow with the number of rows.
+    """
     for path in layout.segments(bundle, series):
-        yield from _segment_rows(path, series)
+        yield from _segment_rows(path, series, columns)
+
+
+def column_names(bundle: Path, series: str) -> list[str]:
+    """Every column that a series has, sorted. Raises BundleError for a damaged segment."""
+    names: set[str] = set()
+    for path in layout.segments(bundle, series):
+        names.update(_columns(path, series))
+    return sorted(names)
+
+
+def _columns(path: Path, series: str) -> set[str]:
+    from recorder.ledger.parquet import segment_columns
+
+    if path.suffix == ".parquet":
+        return set(segment_columns(path))
+    try:
+        return {name for row in _open_rows(path, series, None) for name in row}
+    except FileNotFoundError:
+        return set(segment_columns(path.with_suffix(".parquet")))
 
 
 def newest_rows(bundle: Path, series: str) -> list[dict[str, Any]]:
@@ -27,28 +52,32 @@ def newest_rows(bundle: Path, series: str) -> list[dict[str, Any]]:
     return [row for path in layout.segments(bundle, series)[-2:] for row in _segment_rows(path, series)]
 
 
-def _segment_rows(path: Path, series: str) -> Iterator[dict[str, Any]]:
+def _segment_rows(path: Path, series: str, columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
     if path.suffix == ".jsonl":
         try:
-            yield from _open_rows(path, series)
+            yield from _open_rows(path, series, columns)
         except FileNotFoundError:
             # Closed between the listing and the reading, by a run that is being written.
-            yield from _closed_rows(path.with_suffix(".parquet"))
+            yield from _closed_rows(path.with_suffix(".parquet"), columns)
     else:
-        yield from _closed_rows(path)
+        yield from _closed_rows(path, columns)
 
 
-def _closed_rows(path: Path) -> list[dict[str, Any]]:
-    from recorder.ledger.parquet import read_segment
+def _closed_rows(path: Path, columns: Collection[str] | None) -> Iterator[dict[str, Any]]:
+    from recorder.ledger.parquet import segment_rows
 
-    return read_segment(path).rows()
+    return segment_rows(path, columns)
 
 
-def _open_rows(path: Path, series: str) -> Iterator[dict[str, Any]]:
+def _open_rows(path: Path, series: str, columns: Collection[str] | None) -> Iterator[dict[str, Any]]:
     try:
         for _, record in read_objects(path):
             if "header" not in record:
-                yield {name: _number(name, value) for name, value in record.items() if name not in {"prev", "hash"}}
+                yield {
+                    name: _number(name, value)
+                    for name, value in record.items()
+                    if name not in _OF_A_LINE and (columns is None or name in columns)
+                }
     except (ValueError, TypeError) as error:
         raise BundleError(f"{series}/{error}") from None
 

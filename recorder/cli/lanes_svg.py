@@ -41,8 +41,8 @@ text { fill: #f0f6fc } .page { fill: #0d1117 } .dim, .mark { fill: #9198a1 }
 """
 
 
-def lanes_svg(run: str, lanes: Lanes, costs: Costs) -> str:
-    """The whole file. The same lanes give the same text."""
+def lanes_svg(run: str, lanes: Lanes, costs: Costs, *, styled: bool = True) -> str:
+    """The whole file. The same lanes give the same text. Without styles it is for a page that has some."""
     rows = [name for name, kind in _MARKED if _marks(lanes, kind)]
     bottom = _TOP + _ROW * (len(lanes.lanes) + 1 + len(rows))
     height = bottom + 18 * len(costs.losses) + 36
@@ -52,7 +52,7 @@ def lanes_svg(run: str, lanes: Lanes, costs: Costs) -> str:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" '
             f'height="{height}" role="img">',
             f"<title>{_text(title)}</title>",
-            f"<style>{_STYLE}</style>",
+            *([f"<style>{_STYLE}</style>"] if styled else []),
             f'<rect class="page" width="{_WIDTH}" height="{height}"/>',
             _label(16, 26, run, "head"),
             _label(_WIDTH - _RIGHT, 26, f"{minute(lanes.start)} UTC, {duration(lanes.seconds)}", "dim", "end"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from recorder import __version__
-from recorder.cli import diff, doctor, list, metrics, repair, scale, show, timeline, verify
+from recorder.cli import diff, doctor, list, metrics, repair, report, scale, show, site, timeline, verify
 from recorder.cli.console import printable
 from recorder.errors import RecorderError, UsageError
 
@@ -27,6 +27,8 @@ _COMMANDS = {
     "diff": diff,
     "metrics": metrics,
     "scale": scale,
+    "report": report,
+    "site": site,
     "doctor": doctor,
 }
 _EXIT_CODES = "exit codes: 0 fine, 1 a finding, 2 wrong use, 3 this machine cannot do it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from recorder.ledger.lines import read_objects
 
 HASH = "hash"
 _METADATA = b"run-recorder"
+# Rows that are Python objects at a time: the memory of a reader does not grow with the segment's length.
+_BATCH = 4096
 _TYPES = {
     columns.INTEGER: pa.int64(),
     columns.FLOAT: pa.float64(),
@@ -44,12 +47,7 @@ class Segment:
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows as they were logged: nulls left out, no hash."""
-        names = [name for name in self.table.column_names if name != HASH]
-        data = [self.table.column(name).to_pylist() for name in names]
-        return [
-            {name: value for name, value in zip(names, values, strict=True) if value is not None}
-            for values in zip(*data, strict=True)
-        ]
+        return list(_rows(self.table.drop_columns([HASH])))
 
     def check(self, previous: str) -> str | None:
         """What is wrong with the chain, which should begin after hash `previous`; None when all is well."""
@@ -94,6 +92,45 @@ def read_segment(path: Path) -> Segment:
         return Segment(described["header"], described["prev"], table.replace_schema_metadata(None))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path.name} cannot be read as a metrics segment ({error})") from None
+
+
+def segment_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a closed segment as they were logged, a few thousand at a time; only some `columns`, where named.
+
+    Raises BundleError when it is no Parquet file of ours.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            names = _own_columns(file)
+            wanted = names if columns is None else [name for name in names if name in columns]
+            for batch in file.iter_batches(_BATCH, columns=wanted):
+                yield from _rows(batch)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path.name} cannot be read as a metrics segment ({error})") from None
+
+
+def segment_columns(path: Path) -> list[str]:
+    """The columns of a closed segment but for the hash. Raises BundleError when it is no Parquet file of ours."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return _own_columns(file)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path.name} cannot be read as a metrics segment ({error})") from None
+
+
+def _own_columns(file: pq.ParquetFile) -> list[str]:
+    schema = file.schema_arrow
+    json.loads((schema.metadata or {})[_METADATA])
+    if file.metadata.num_rows == 0 or not pa.types.is_fixed_size_binary(schema.field(HASH).type):
+        raise ValueError("it has no hashed rows")
+    return [name for name in schema.names if name != HASH]
+
+
+def _rows(table: pa.Table | pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    names = table.schema.names
+    data = [table.column(name).to_pylist() for name in names]
+    for values in zip(*data, strict=True):
+        yield {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
 
 def _ours_first(item: tuple[str, str]) -> tuple[int, str]:

@@ -64,7 +64,7 @@ def diff_bundles(a: Bundle, b: Bundle) -> Difference:
     try:
         sections = {
             "run": _compare(a.info, b.info, _RUN_IDENTITY),
-            "config": _compare(a.config, b.config, _CONFIG_IDENTITY),
+            "config": config_changes(a.config, b.config),
             "packages": _compare(_packages(a), _packages(b)),
             "source": _compare(_source(a), _source(b)),
             "data": _compare(a.document(layout.DATASET) or {}, b.document(layout.DATASET) or {}),
@@ -74,6 +74,11 @@ def diff_bundles(a: Bundle, b: Bundle) -> Difference:
     except (LookupError, TypeError, AttributeError) as error:
         raise BundleError(f"a record of {a.id} or {b.id} is not as its schema says ({error!r}); verify both") from None
     return Difference(a.id, b.id, sections, compared, step, divergence)
+
+
+def config_changes(a: dict[str, Any], b: dict[str, Any]) -> list[Change]:
+    """In what two configs differ, by dotted key; names and places of the runs are no difference."""
+    return _compare(a, b, _CONFIG_IDENTITY)
 
 
 def compare_series(a: list[Row], b: list[Row]) -> tuple[int | None, int, list[Change]]:
@@ -93,7 +98,7 @@ def compare_series(a: list[Row], b: list[Row]) -> tuple[int | None, int, list[Ch
 
 
 def _compare(a: dict[str, Any], b: dict[str, Any], identity: Collection[str] = ()) -> list[Change]:
-    first, second = dict(_flat(a)), dict(_flat(b))
+    first, second = dict(flat(a)), dict(flat(b))
     return [
         Change(key, first.get(key), second.get(key))
         for key in dict.fromkeys([*first, *second])
@@ -101,14 +106,14 @@ def _compare(a: dict[str, Any], b: dict[str, Any], identity: Collection[str] = (
     ]
 
 
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted path and value of everything that is no mapping; items of lists of mappings are `path[0]`."""
     if isinstance(value, dict) and value:
         for key, item in value.items():
-            yield from _flat(item, f"{path}.{key}" if path else str(key))
+            yield from flat(item, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
         for number, item in enumerate(value):
-            yield from _flat(item, f"{path}[{number}]")
+            yield from flat(item, f"{path}[{number}]")
     else:
         yield path, value
 

@@ -1,0 +1,1 @@
+"""A folder of released runs as a catalogue of static pages."""
