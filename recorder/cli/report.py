@@ -13,8 +13,8 @@ from recorder.errors import UsageError
 SUMMARY = "make a page of one run that opens offline"
 DESCRIPTION = (
     "Writes one HTML file: the curves of a run across its attempts and memberships, who trained when, what was lost\n"
-    "and what that cost, config, data, environment, samples, checkpoints. It loads nothing and needs no server. Of long\n"
-    "curves it shows means with a band of their extremes. A fork is compared with its parent if that lies beside it."
+    "and what that cost, config, data, environment, samples, checkpoints. It loads nothing and needs no server. Long\n"
+    "curves become means with a band of their extremes. A fork is compared with its parent if that lies beside it."
 )
 EPILOG = "example: recorder report latest --out report.html\nexit codes: 0, 1 the record is damaged, 2 wrong use"
 

@@ -17,7 +17,7 @@ from recorder.replay.hardware import hardware_changes
 _SERIES = ("loss", "grad_norm", "learning_rate", "gradient_digest", "fingerprint", "order_digest")
 # Names and places: two runs that differ in nothing else are the same experiment.
 _RUN_IDENTITY = {"id", "name", "created", "command", "sweep", "determinism.id"}
-_CONFIG_IDENTITY = {
+CONFIG_IDENTITY = {
     *("run.id", "run.name", "run.dir", "run.resume", "cluster.address", "recorder.spool", "data.cache"),
 }
 _SOURCE_FACTS = ("commit", "is_repository")
@@ -78,7 +78,7 @@ def diff_bundles(a: Bundle, b: Bundle) -> Difference:
 
 def config_changes(a: dict[str, Any], b: dict[str, Any]) -> list[Change]:
     """In what two configs differ, by dotted key; names and places of the runs are no difference."""
-    return _compare(a, b, _CONFIG_IDENTITY)
+    return _compare(a, b, CONFIG_IDENTITY)
 
 
 def compare_series(a: list[Row], b: list[Row]) -> tuple[int | None, int, list[Change]]:

@@ -120,7 +120,9 @@ def _events(steps: int, lost: int, back: int) -> Iterator[dict[str, Any]]:
         yield event(attempt, first, events.ATTEMPT_STARTED, command="python train.py", host="node-0", pid=1, files={})
         if first:
             folder = layout.checkpoint_folder(first)
-            yield event(2, first, events.CHECKPOINT_RESTORED, step=first, path=folder, source="storage", reason="resume")
+            yield event(
+                2, first, events.CHECKPOINT_RESTORED, step=first, path=folder, source="storage", reason="resume"
+            )
         for worker in workers:
             yield event(attempt, first, events.WORKER_JOINED, host=worker["node"], pid=2, membership=0, **worker)
         yield event(attempt, first, events.MEMBERSHIP_CHANGED, start_step=first, **changed)
@@ -138,9 +140,13 @@ def _course(event: Any, attempt: int, first: int, last: int, steps: int) -> Iter
     files = {"model.safetensors": {"size": 10, "blake3": digest(b"model"), "md5": "0" * 32}}
     for step in range(first + every - first % every, last + 1, every):
         path = layout.checkpoint_folder(step)
-        yield event(attempt, step, events.EVALUATED, step=step, split="validation", loss=2 + 5 / (1 + 100 * step / steps))
+        yield event(
+            attempt, step, events.EVALUATED, step=step, split="validation", loss=2 + 5 / (1 + 100 * step / steps)
+        )
         yield event(attempt, step, events.CHECKPOINT_SAVED, step=step, path=path, files=files)
-        yield event(attempt, step, events.SAMPLE, step=step, prompt="Once", text=f" upon a time, {step} steps ago.\n" * 40)
+        yield event(
+            attempt, step, events.SAMPLE, step=step, prompt="Once", text=f" upon a time, {step} steps ago.\n" * 40
+        )
         if step % (100 * every) and step != steps:
             yield event(attempt, step, events.CHECKPOINT_REMOVED, step=step, path=path, reason="keep")
     for step in range(first + 20, last + 1, 20):

@@ -119,12 +119,9 @@ def samples(history: History) -> Markup | None:
     ]
     left = history.samples_left_out
     note = f" ({left:,} more, evenly between these, are in the ledger)" if left else ""
-    return section(
-        "samples",
-        "Samples over time",
-        tag("p", "The prompt is in the paler colour.", class_="dim"),
-        table(f"What the model wrote after so many steps{note}", ("step", "text"), rows, ("step",)),
-    )
+    listed = table(f"What the model wrote after so many steps{note}", ("step", "text"), rows, ("step",))
+    legend = tag("p", "The prompt is in the paler colour.", class_="dim")
+    return section("samples", "Samples over time", legend, tag("div", listed, class_="samples"))
 
 
 def checkpoints(bundle: Bundle, history: History) -> Markup:

@@ -50,7 +50,7 @@ class Bucket:
 
 @dataclass
 class Envelope:
-    """Curves over whole numbers (steps, seconds), one a group, in at most `capacity` buckets along the axis.
+    """Curves over whole numbers (steps, seconds), one a group, in at most `capacity` buckets along the axis, 2 or more.
 
     All groups share one grid. When the axis outgrows the capacity, neighbouring buckets are joined two by two, so that
     memory is bounded by capacity and number of groups, however long the run is. `width` is a power of two; `first` and
@@ -103,9 +103,10 @@ class Envelope:
         return sum(map(len, self.groups.values()))
 
     def at_most(self, buckets: int) -> Envelope:
-        """The same curves in no more than `buckets` of all groups together, or one a group; a copy where it changes."""
+        """The same curves in no more than `buckets` of all groups together, or two a group; a copy where it changes."""
         found = self
-        while found.size > max(buckets, len(found.groups)):
+        # Two, because a place below zero and one above it are never in the same bucket.
+        while found.size > max(buckets, 2 * len(found.groups)):
             copied = {name: dict(group) for name, group in found.groups.items()}
             found = Envelope(found.capacity, found.width, copied, found.first, found.last)
             found.coarsen()

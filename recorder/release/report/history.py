@@ -68,12 +68,16 @@ def read_history(bundle: Bundle, curves: Curves) -> History:
     history, inventory = History(), CheckpointInventory(bundle.path)
     start = parse_utc(curves.lanes.start)
     moments: list[Moment] = []
+    begun: dict[int, int] = {}
+    for (attempt, _), ranges in curves.kept.recorded.items():
+        begun[attempt] = min(begun.get(attempt, ranges[0][0] - 1), ranges[0][0] - 1)
     try:
         for event in bundle.events():
             kind, fields = event["type"], event["fields"]
             inventory.follow(kind, fields)
             if kind in MARKED:
-                at = step_at(curves.lanes.stretches, parse_utc(event["time"]) - start)
+                at = _begun(event, begun)
+                at = step_at(curves.lanes.stretches, parse_utc(event["time"]) - start) if at is None else at
                 moments.append(_moment(kind, fields, at))
             elif kind == events.EVALUATED:
                 history.validation.add("validation", fields["step"], decode_float(fields["loss"]))
@@ -99,6 +103,11 @@ def step_at(stretches: Sequence[Stretch], seconds: float) -> float:
         share = (seconds - seen.begin) / (seen.end - seen.begin) if seconds < seen.end else 1.0
         reached = seen.first + share * (seen.last - seen.first)
     return round(reached, 2)
+
+
+def _begun(event: dict[str, Any], begun: dict[int, int]) -> int | None:
+    """The step after which an attempt went on, if this event is its beginning and it recorded any."""
+    return begun.get(event["attempt"]) if event["type"] == events.ATTEMPT_STARTED else None
 
 
 def _moment(kind: str, fields: dict[str, Any], at: float) -> Moment:

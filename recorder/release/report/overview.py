@@ -15,14 +15,14 @@ from recorder.cli.quantities import between, count, duration, minute
 from recorder.errors import BundleError
 from recorder.ledger import events
 from recorder.release.report.curves import Curves
-from recorder.release.report.html import Child, Markup, code, section, table, tag
+from recorder.release.report.html import Child, Markup, code, section, table, tag, together
 from recorder.release.report.step_text import steps_text
 
 _LISTED = 300
 # A drawing of more pieces than these would be slower than it is useful.
 _DRAWN = 6000
 # How many moments of a kind a drawing can tell apart.
-_PLACES = 700
+_PLACES = 120
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,10 @@ def _drawing(run: str, lanes: Lanes) -> Markup:
         return tag("p", "There are too many workers and memberships to draw here; `recorder timeline` tells them all.")
     # Drawn by this package, every text in it escaped there; the losses are in the table above.
     drawing = Markup(lanes_svg(run, drawn, Costs((), 0, 0, 0.0, ()), styled=False))
-    return tag("div", drawing, class_="scroll lanes", tabindex=0, role="region", aria_label="Who trained when")
+    scroll = tag("div", drawing, class_="scroll lanes", tabindex=0, role="region", aria_label="Who trained when")
+    left_out = len(lanes.marks) - len(drawn.marks)
+    note = f"Of moments that fall on the same place the first is drawn; {left_out:,} are left out." if left_out else ""
+    return together([scroll, tag("p", note, class_="dim") if note else None])
 
 
 def _drawable(lanes: Lanes) -> Lanes | None:

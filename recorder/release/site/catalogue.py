@@ -13,7 +13,7 @@ from recorder.canonical import decode_float, encode_non_finite
 from recorder.release.report.curves import Curves
 from recorder.release.report.envelope import Bucket, Envelope
 from recorder.release.report.overview import standing
-from recorder.replay.diff import flat
+from recorder.replay.diff import CONFIG_IDENTITY, flat
 
 _RUNS = "runs"  # where a release keeps its bundles
 
@@ -22,7 +22,8 @@ _RUNS = "runs"  # where a release keeps its bundles
 class Entry:
     """A run in a catalogue. Where `problem` says that its record is damaged the rest may be missing.
 
-    `page` is its report, beside the catalogue; `config` has dotted keys and values as text.
+    `page` is its report, beside the catalogue; `config` has dotted keys and values as text, without
+    the names and places of the run.
     """
 
     run: str
@@ -82,7 +83,7 @@ def entry(bundle: Bundle, curves: Curves, page: str) -> Entry:
         loss=final.get("loss"),
         validation=decode_float(evaluations[-1]["loss"]) if evaluations else None,
         curve=kept_curve(curves),
-        config={key: str(value) for key, value in flat(bundle.config)},
+        config={key: str(value) for key, value in flat(bundle.config) if key not in CONFIG_IDENTITY},
     )
 
 

@@ -1,6 +1,8 @@
 "use strict";
 // A chart in a figure: lines with the band of their extremes, marks, and a cursor for pointer, finger and keyboard.
 
+const MANY_DOTS = 80;
+const FLAT = 8; // how many times the range of the means the extremes may take up
 const LEFT = 58, RIGHT = 14, TOP = 18, BOTTOM = 24;
 
 // What the colours of lines stand for.
@@ -43,26 +45,28 @@ class Chart {
     return [Math.max(0, before(curve.x, from - curve.width)), Math.min(curve.x.length, before(curve.x, to) + 2)];
   }
 
+  // The range of what is shown: with the extremes, unless they would press the means flat and the reader lets them.
   bounds() {
-    let low = Infinity, high = -Infinity;
-    const take = (value) => {
-      if (this.log && value <= 0) return;
-      if (value < low) low = value;
-      if (value > high) high = value;
-    };
-    for (const curve of this.curves) {
-      const [from, to] = this.shown(curve);
-      const withBand = curve.low && !this.view.means;
-      for (let place = from; place < to; place++) {
-        take(withBand ? curve.low[place] : curve.y[place]);
-        take(withBand ? curve.high[place] : curve.y[place]);
-      }
-    }
+    const [means, all] = [this.range(false), this.range(true)];
+    const isFlat = this.log ? all[1] / all[0] > (means[1] / means[0]) ** FLAT : all[1] - all[0] > FLAT * (means[1] - means[0]);
+    const [low, high] = isFlat && !this.view.whole && means[0] < means[1] ? means : all;
     if (low > high) return this.log ? [0.1, 1] : [0, 1];
     if (this.log) return low === high ? [low / 2, high * 2] : [low, high];
     // Halves: the difference of two floats can be more than a float holds.
     const margin = (high / 2 - low / 2) * 0.08 || Math.abs(high) * 0.05 || 1;
     return [low - margin, high + margin];
+  }
+
+  range(withBand) {
+    let low = Infinity, high = -Infinity;
+    for (const curve of this.curves) {
+      const [from, to] = this.shown(curve), [least, greatest] = withBand && curve.low ? [curve.low, curve.high] : [curve.y, curve.y];
+      for (let place = from; place < to; place++) {
+        low = Math.min(low, least[place]);
+        high = Math.max(high, greatest[place]);
+      }
+    }
+    return [low, high];
   }
 
   get log() { return this.view.log && this.curves.every((curve) => (curve.low || curve.y).every((value) => value > 0)); }
@@ -81,7 +85,7 @@ class Chart {
     const inside = svg("g", { "clip-path": `url(#${id})` });
     for (const line of this.spec.lines) inside.append(...this.line(line));
     if (this.spec.dots) inside.append(...this.dots(this.spec.dots));
-    picture.append(...this.marks(), inside, ...this.unfinite());
+    picture.append(...this.marks(), inside, ...this.beyond(low, high), ...this.unfinite());
     this.overlay = picture.appendChild(svg("g"));
     this.plot.replaceChildren(picture);
     this.point();
@@ -134,8 +138,29 @@ class Chart {
     return curve.sparse;
   }
 
+  // Where extremes lie beyond the scale, one sign for each few pixels.
+  beyond(low, high) {
+    const found = [], bottom = this.size[1] - BOTTOM;
+    for (const { curve, colour } of this.spec.lines) {
+      if (!curve.low) continue;
+      const [from, to] = this.shown(curve), last = { high: -Infinity, low: -Infinity };
+      for (let place = from; place < to; place++) {
+        const x = this.x(curve.x[place] + (curve.width - 1) / 2);
+        for (const [side, isOver, y, shape] of [["high", curve.high[place] > high, TOP, "M-3 5l3-5 3 5z"], ["low", curve.low[place] < low, bottom, "M-3-5l3 5 3-5z"]]) {
+          if (!isOver || x - last[side] < 7 || x < LEFT || x > this.size[0] - RIGHT) continue;
+          last[side] = x;
+          const title = svg("title", {}, `step ${curve.x[place]}: ${number(curve[side][place])}, beyond the scale`);
+          found.push(svg("path", { class: `beyond c${colour}`, d: shape, transform: `translate(${x} ${y})` }, title));
+        }
+      }
+    }
+    return found;
+  }
+
+  // A few points as dots, many as a line.
   dots(curve) {
     const [from, to] = this.shown(curve), found = [];
+    if (to - from > MANY_DOTS) return [this.line({ curve, colour: 3, kept: true }).pop()];
     for (let place = from; place < to; place++) {
       if (this.log && curve.y[place] <= 0) continue;
       found.push(svg("circle", { class: "dot", r: 3, cx: this.x(curve.x[place] + (curve.width - 1) / 2), cy: this.y(curve.y[place]) }));
@@ -146,9 +171,11 @@ class Chart {
   marks() {
     if (!this.view.marks) return [];
     const [from, to] = this.view.range, bottom = this.size[1] - BOTTOM;
+    // What happened before the first step is marked where the curves begin.
+    const isShown = (step) => (step >= from || from === this.view.extent[0]) && step <= to;
     const shapes = { lost: "M-4-4l8 8m0-8l-8 8", restored: "M-4 3l4-7 4 7z", drained: "M-3-4l6 4-6 4z", attempt: "M0-5v9M0-5h5", membership: "M0-4v6" };
-    return this.view.moments.filter(({ step }) => step >= from && step <= to).map(({ step, kind, text, more }) => {
-      const x = this.x(step);
+    return this.view.moments.filter(({ step }) => isShown(step)).map(({ step, kind, text, more }) => {
+      const x = this.x(Math.max(step, from));
       return svg("g", {}, svg("title", {}, `step ${step}: ${text}${more ? `, and ${more} more` : ""}`),
         svg("line", { class: `mark ${kind}`, x1: x, x2: x, y1: TOP - 4, y2: bottom }),
         svg("path", { class: `sign ${kind}`, d: shapes[kind], transform: `translate(${x} ${TOP - 10})` }));

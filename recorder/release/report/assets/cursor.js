@@ -78,7 +78,7 @@ Object.assign(Chart.prototype, {
 // What all charts of an axis share.
 class View {
   constructor(extent, moments = []) {
-    Object.assign(this, { extent, range: extent, moments, cursor: null, brush: null, log: false, means: false, marks: true, charts: [] });
+    Object.assign(this, { extent, range: extent, moments, cursor: null, brush: null, log: false, whole: false, marks: true, charts: [] });
   }
 
   move(place) {

@@ -28,7 +28,7 @@
   action("Zoom out", () => steps.zoom(2));
   action("Whole run", () => steps.reset());
   choice("Logarithmic", "log", "where all values are positive");
-  if (data.charts.some((spec) => spec.lines.some((line) => line.curve.low))) choice("Fit to means", "means", "the scale leaves extremes out of sight");
+  if (data.charts.some((spec) => spec.lines.some((line) => line.curve.low))) choice("All extremes", "whole", "the scale holds every extreme, even where the means look flat then");
   if (data.moments.length) choice("Marks", "marks", "losses, restores, memberships and attempts");
 
   const key = document.getElementById("legend");
@@ -44,6 +44,7 @@
   const names = { lost: "worker or node lost", restored: "state restored", drained: "worker drained", attempt: "attempt begins" };
   for (const [kind, label] of Object.entries(names))
     if (data.moments.some((moment) => moment.kind === kind)) item(label, svg("path", { class: `sign ${kind}`, d: shapes[kind], transform: "translate(14 8)" }));
+  if (lines.some((line) => line.curve.low)) item("extreme beyond the scale", svg("path", { class: "beyond c0", d: "M10 12l4-8 4 8z" }));
   if (lines.some((line) => line.curve.bad)) item("not a finite number", svg("path", { class: "unfinite", d: "M14 3l5 9h-10z" }));
   tools.append(html("span", { className: "dim", textContent: "Drag over a chart to zoom; with the keyboard: arrows, + and −, 0." }));
 })();
