@@ -76,9 +76,8 @@ def read_history(bundle: Bundle, curves: Curves) -> History:
             kind, fields = event["type"], event["fields"]
             inventory.follow(kind, fields)
             if kind in MARKED:
-                at = _begun(event, begun)
-                at = step_at(curves.lanes.stretches, parse_utc(event["time"]) - start) if at is None else at
-                moments.append(_moment(kind, fields, at))
+                at = step_at(curves.lanes.stretches, parse_utc(event["time"]) - start)
+                moments.append(_moment(event, begun, at))
             elif kind == events.EVALUATED:
                 history.validation.add("validation", fields["step"], decode_float(fields["loss"]))
             elif kind == events.SAMPLE:
@@ -105,14 +104,11 @@ def step_at(stretches: Sequence[Stretch], seconds: float) -> float:
     return round(reached, 2)
 
 
-def _begun(event: dict[str, Any], begun: dict[int, int]) -> int | None:
-    """The step after which an attempt went on, if this event is its beginning and it recorded any."""
-    return begun.get(event["attempt"]) if event["type"] == events.ATTEMPT_STARTED else None
-
-
-def _moment(kind: str, fields: dict[str, Any], at: float) -> Moment:
+def _moment(event: dict[str, Any], begun: dict[int, int], at: float) -> Moment:
+    """What happened `at` a step where the event says none; an attempt is `begun` where it recorded its first."""
+    kind, fields = event["type"], event["fields"]
     name, key = MARKED[kind]
-    step = fields.get(key) if key else None
+    step = begun.get(event["attempt"]) if kind == events.ATTEMPT_STARTED else fields.get(key)
     return Moment(step if isinstance(step, int) else at, name, words(kind, fields))
 
 

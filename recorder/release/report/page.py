@@ -82,7 +82,11 @@ def _curves(training: Sequence[Chart], logged: Sequence[Chart], history: History
         "curves",
         "Curves",
         tag("p", downsampling([*training, *logged]), id="downsampling"),
-        tag("noscript", tag("p", "The curves are drawn by a script in this page; everything else is here without it.")),
+        tag(
+            "p",
+            "The curves are drawn by a script in this page; all else is here without it.",
+            class_="unscripted",
+        ),
         tag("div", id="tools", class_="tools"),
         tag("ul", id="legend", class_="legend"),
         tag("div", *figures, class_="charts"),

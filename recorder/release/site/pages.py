@@ -154,7 +154,11 @@ def _comparison() -> Markup:
     return section(
         "compare",
         "Compare",
-        tag("noscript", tag("p", "Searching, sorting and comparing need the script in this page; the list does not.")),
+        tag(
+            "p",
+            "To search, sort and compare needs the script in this page; the list does not.",
+            class_="unscripted",
+        ),
         tag(
             "p", "Choose runs in the list to see their losses in one chart and in what their configs differ.", id="hint"
         ),

@@ -1,6 +1,8 @@
 "use strict";
 // Light or dark: the system's choice unless the reader makes another, which is remembered where the browser allows it.
 
+for (const note of document.querySelectorAll(".unscripted")) note.remove();
+
 (() => {
   const button = document.getElementById("theme"), kinds = ["system", "light", "dark"], key = "run-recorder-theme";
   const remembered = () => { try { return localStorage.getItem(key); } catch { return null; } };

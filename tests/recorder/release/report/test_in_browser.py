@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from helpers.browsers import DESKTOP, PHONE, check_accessible, check_first_stop, opened
+from helpers.bundles import RunBuilder
 from helpers.pages import hostile_run
 
 from recorder.bundle.reader import Bundle
@@ -108,6 +109,15 @@ def test_marks_are_drawn_and_can_be_taken_away(page_of: Any, chromium: Any) -> N
         assert page.locator(".plot").first.locator(".line.superseded").count() == 1
 
 
+def test_a_run_without_a_step_has_a_page(chromium: Any, tmp_path: Path) -> None:
+    file = tmp_path / "empty.html"
+    path = RunBuilder(tmp_path / "runs", files={}).create().close("failed")
+    file.write_text(report(Bundle(path)), "utf-8")
+    with opened(chromium, file) as page:
+        check_accessible(page)
+        assert page.get_by_text("No step was recorded.").is_visible()
+
+
 def test_a_hostile_bundle_runs_nothing(chromium: Any, tmp_path: Path) -> None:
     file = tmp_path / "hostile.html"
     file.write_text(report(Bundle(hostile_run(tmp_path / "runs"))), "utf-8")
@@ -123,4 +133,5 @@ def test_without_a_script_everything_but_the_curves_is_there(page_of: Any, chrom
     assert page.get_by_role("cell", name="signal SIGKILL").is_visible()
     assert page.get_by_text("The curves are drawn by a script").is_visible()
     assert page.locator(".lanes svg").is_visible()
+    assert page.locator("#theme").is_hidden()
     context.close()
