@@ -91,7 +91,7 @@ def parse_utc(text: str) -> float:
     """POSIX seconds of a text that `utc_text` wrote. Raises ValueError for any other text."""
     # A tenth of the time of strptime, which a long run's rows would feel.
     if _UTC.fullmatch(text) is None:
-        raise ValueError(f"{text!r} is not a time as 2026-11-21T08:00:00.000000Z")
+        raise ValueError(f"{text!r} does not match format 2026-11-21T08:00:00.000000Z")
     return datetime.fromisoformat(text).timestamp()
 
 

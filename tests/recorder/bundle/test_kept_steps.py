@@ -35,6 +35,8 @@ def test_the_rows_that_count_are_those_that_commit_chooses(rows: list[dict[str, 
     assert [row for row in sorted(rows, key=lambda row: row["step"]) if kept.kept(row) and not row.get("late")] == [
         row for row in chosen if not row.get("late")
     ]
+    in_time = {row["step"] for row in rows if not row.get("late")}
+    assert not [row for row in rows if row.get("late") and kept.kept(row) and row["step"] in in_time]
     # Of several late rows of a step of which nothing else is known, one counts there and all here.
     assert {row["step"] for row in rows if kept.kept(row)} == {row["step"] for row in chosen}
 

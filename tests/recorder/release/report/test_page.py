@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import re
 from base64 import b64decode
 from pathlib import Path
 
 import pytest
 from helpers.bundles import RunBuilder, finished
-from helpers.pages import Elements, chart, data_of, hostile_run
+from helpers.pages import HOSTILE, Elements, chart, data_of, hostile_run
 from helpers.records import config_with
 
 from recorder.bundle.costs import effective_times
@@ -18,6 +20,7 @@ from recorder.cli.main import main
 from recorder.errors import BundleError
 from recorder.ledger import events
 from recorder.release.report.curves import read_curves
+from recorder.release.report.html import script_json
 from recorder.release.report.page import parent_of, report
 
 KINDS = ("finished", "failed", "killed", "resumed", "continued", "recovered", "lost_node", "differed")
@@ -122,6 +125,14 @@ def test_what_a_bundle_says_cannot_break_out_of_the_page(tmp_path: Path) -> None
     assert "\u202e" not in page
     assert "\x1b" not in page
     assert found.text.count("alert('1')") > 8
+
+
+def test_data_holds_no_character_of_markup() -> None:
+    text = HOSTILE + "\udcff"
+    written = script_json({text: [text, math.nan]})
+    assert json.loads(written) == {text: [text, "NaN"]}
+    assert written.isascii()
+    assert not set(written) & set("<>&")
 
 
 def test_the_page_loads_nothing_and_allows_no_script_but_its_own(runs: Path) -> None:
