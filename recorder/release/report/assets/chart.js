@@ -80,7 +80,7 @@ class Chart {
     this.size = [width, height];
     const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true", focusable: "false" });
     const id = `clip-${this.spec.id}`;
-    const area = { x: LEFT, y: TOP, width: width - LEFT - RIGHT, height: height - TOP - BOTTOM };
+    const area = { x: LEFT - 4, y: TOP, width: width - LEFT - RIGHT + 8, height: height - TOP - BOTTOM }; // whole dots at the ends
     picture.append(svg("clipPath", { id }, svg("rect", area)), ...this.axes());
     const inside = svg("g", { "clip-path": `url(#${id})` });
     for (const line of this.spec.lines) inside.append(...this.line(line));

@@ -54,6 +54,9 @@ def test_sums_are_those_of_all_rows_in_memory(kind: str, runs: Path) -> None:
 def test_throughput_is_the_tokens_of_a_step_by_its_time(runs: Path) -> None:
     rates = chart(report(Bundle(runs / "finished")), "Throughput")["lines"][0]["curve"]
     assert rates == {"width": 1, "x": list(range(2, 13)), "y": [64 / 0.015] * 11}
+    # After a return to an earlier step the row before is none to measure from.
+    again = chart(report(Bundle(runs / "resumed")), "Throughput")["lines"]
+    assert {rate for line in again for rate in line["curve"]["y"]} == {64 / 0.015}
 
 
 def test_moments_are_marked_at_their_steps(runs: Path) -> None:
