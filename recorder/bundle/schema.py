@@ -22,6 +22,7 @@ _FILES = (
     (layout.node_file("*"), "node"),
     (layout.SOURCE, "source"),
     (layout.DATASET, "dataset"),
+    (layout.TOKENIZER, "tokenizer"),
     (f"{layout.CHECKPOINTS}/*/{layout.CHECKPOINT_STATE}", "state"),
 )
 _PATTERNS = [(re.compile(re.escape(path).replace(r"\*", "[^/]+")), schema) for path, schema in _FILES]

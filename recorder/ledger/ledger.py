@@ -147,9 +147,15 @@ class Ledger:
 
 def read_events(bundle: Path) -> Iterator[dict[str, Any]]:
     """Every whole event of the ledger in order. Raises BundleError for a line that is no event."""
+    for _, record in read_placed_events(bundle):
+        yield record
+
+
+def read_placed_events(bundle: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same, each with the path of the segment that holds it."""
     for path in layout.segments(bundle, layout.LEDGER):
         for _, record in _read_segment(path):
-            yield record
+            yield f"{layout.LEDGER}/{path.name}", record
 
 
 def _read_segment(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:

@@ -57,6 +57,7 @@ def capture(
         layout.SOURCE_ARCHIVE: source.archive,
         layout.SOURCE_PATCH: source.patch,
         layout.DATASET: readable_json(data),
+        layout.TOKENIZER: readable_json(prepared.tokenizer.to_json()),
     }
     return Captured(files, source.archive, digest(source.archive), digest_json(values), system, packages)
 

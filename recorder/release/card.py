@@ -1,0 +1,255 @@
+"""README.md: the model card, as the Hugging Face Hub shows it.
+
+Every number in it stands in a table row with a link to the released file that it was read from and that file's digest;
+all files so named are listed at the end with their full digests. What publishers say stands in quotes. What nobody
+recorded or stated is called that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from recorder.bundle import layout
+from recorder.bundle.reader import Bundle
+from recorder.ledger import events
+from recorder.release.contents import CITATION, CRATE, CROISSANT, OPENNESS, Contents, Told
+from recorder.release.export import WEIGHTS
+from recorder.release.facts import Fact, Facts, plain
+from recorder.release.markdown import link, table, text
+from recorder.release.openness import CLASSES, openness
+
+NOT_STATED = "Not stated."
+
+# Licences that the Hub has under the SPDX id in small letters; any other is `other` with a name.
+_HUB_LICENCES = frozenset(
+    {
+        *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "isc", "mpl-2.0", "epl-2.0", "unlicense", "openmdw-1.0"),
+        *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "cc-by-nd-4.0"),
+        *("cdla-permissive-1.0", "cdla-permissive-2.0", "cdla-sharing-1.0", "odbl", "pddl", "wtfpl", "zlib"),
+    }
+)
+_SHOWN_DIGITS = 16
+
+Lines = Iterator[str]
+
+
+class Card:
+    """One card. `render` gives its bytes, the same for the same contents."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self._sources: set[str] = set()
+
+    def render(self) -> bytes:
+        """README.md."""
+        body = [line for part in self._parts() for line in part]
+        return "\n".join([_front_matter(self._contents), *body, *self._sources_section()]).encode()
+
+    def _parts(self) -> Iterator[Lines]:
+        yield self._head()
+        yield self._use()
+        for bundle in self._contents.bundles:
+            yield self._run(bundle)
+        yield self._withheld()
+        yield self._openness()
+        yield self._check()
+
+    def _head(self) -> Lines:
+        stated = self._contents.statement
+        yield from ("", f"# {text(self._contents.title)}", "")
+        if self._contents.problems:
+            yield "> **Published as it is:** not every record in this release verifies."
+            yield from (f"> - {text(problem)}" for problem in self._contents.problems)
+            yield ""
+        yield "Written from the record of the training run. Each row names the file it was read from and its digest;"
+        yield "what stands in quotes was said by those who publish it and is not in the record."
+        yield ""
+        sections = (
+            ("Summary", stated.summary),
+            ("Intended use", stated.intended_use),
+            ("Limitations and risks", stated.limitations),
+            ("Authors", ", ".join(map(_author, stated.authors)) or None),
+            ("Licences", ", ".join(f"{part} {licence}" for part, licence in sorted(stated.licences.items())) or None),
+        )
+        for name, value in sections:
+            yield from (f"**{name}.** {NOT_STATED if value is None else ''}".rstrip(), "")
+            yield from [f"> {text(value)}", ""] if value else []
+        addresses = {"Home": stated.url, "Source repository": stated.repository, "Data card": stated.data_card}
+        addresses |= {"Technical report": stated.technical_report, "Research paper": stated.research_paper}
+        for name, address in addresses.items():
+            yield from [f"{name}: {link(name.lower(), address)}", ""] if address else []
+
+    def _use(self) -> Lines:
+        exported = self._contents.exported
+        if exported is None or WEIGHTS not in self._contents.files:
+            yield from (
+                "## Use",
+                "",
+                "This release holds no export for `transformers`; the checkpoints are as recorded.",
+                "",
+            )
+            return
+        bundle = next(bundle for bundle in self._contents.bundles if bundle.id == exported.run)
+        yield from ("## Use", "", "```python", "from transformers import AutoModelForCausalLM, AutoTokenizer", "")
+        yield 'tokenizer = AutoTokenizer.from_pretrained(".")  # this folder, or the name of this repository'
+        yield 'model = AutoModelForCausalLM.from_pretrained(".", attn_implementation="sdpa")'
+        yield from (
+            "```",
+            "",
+            "With these settings, in float32 on a CPU, the logits are those of the trained model, bit for bit.",
+            "",
+        )
+        source = self._contents.published(bundle, f"{exported.checkpoint}/{layout.CHECKPOINT_MODEL}")
+        fact = Fact("exported", f"{exported.run}, step {exported.step}", (WEIGHTS, *([source] if source else [])))
+        yield from self._table([fact])
+
+    def _run(self, bundle: Bundle) -> Lines:
+        facts = Facts(self._contents, bundle)
+        yield from (f"## Run {text(bundle.id)}", "")
+        for name, told in (("Model", facts.model()), ("Training", facts.training()), ("Data", facts.data())):
+            yield from (f"### {name}", "")
+            yield from self._table(told) if told else ["Not recorded, or not released.", ""]
+        yield from ("### Attempts", "")
+        yield from table(("attempt", "began", "ended", "outcome", "from"), self._attempts(bundle))
+        yield from ("### Checkpoints", "")
+        checkpoints = list(self._checkpoints(bundle))
+        yield from table(("step", "bytes", "state", "from"), checkpoints) if checkpoints else ["None were saved.", ""]
+
+    def _attempts(self, bundle: Bundle) -> Iterator[tuple[str, ...]]:
+        placed: dict[int, list[Told]] = {}
+        for told in self._contents.told(bundle, events.ATTEMPT_STARTED, events.ATTEMPT_ENDED):
+            placed.setdefault(told.event["attempt"], []).append(told)
+        for attempt in bundle.attempts:
+            paths = sorted({told.path for told in placed.get(attempt.number, [])})
+            ended = (
+                "not known"
+                if attempt.ended is None
+                else f"killed, noted {attempt.ended}"
+                if attempt.recovered
+                else attempt.ended
+            )
+            cells = (str(attempt.number), attempt.started, ended, attempt.outcome or "not known")
+            if origin := self._origin(bundle, paths):
+                yield (*map(text, cells), origin)
+
+    def _checkpoints(self, bundle: Bundle) -> Iterator[tuple[str, ...]]:
+        saved = {told.fields["path"]: told.path for told in self._contents.told(bundle, events.CHECKPOINT_SAVED)}
+        gone = {told.fields["path"]: told.path for told in self._contents.told(bundle, events.CHECKPOINT_REMOVED)}
+        for checkpoint in bundle.checkpoints:
+            weights = f"{checkpoint.path}/{layout.CHECKPOINT_MODEL}"
+            paths = [saved[checkpoint.path]]
+            if checkpoint.removed is not None:
+                state, paths = f"removed: {checkpoint.removed or 'no reason recorded'}", [*paths, gone[checkpoint.path]]
+            elif self._contents.published(bundle, weights):
+                state, paths = "released", [*paths, weights]
+            else:
+                state = "not released"
+            if origin := self._origin(bundle, sorted(set(paths))):
+                yield (text(str(checkpoint.step)), text(str(checkpoint.size)), text(state), origin)
+
+    def _withheld(self) -> Lines:
+        yield from ("## Withheld", "")
+        if not self._contents.withheld:
+            yield from ("Nothing that the runs recorded was withheld.", "")
+            return
+        head = ("run", "file", "reason", "digest of the original")
+        rows = [
+            (
+                _code(record.get("run")),
+                _code(record.get("path")),
+                text(plain(record.get("reason") or NOT_STATED)),
+                _code(record.get("blake3")),
+            )
+            for record in self._contents.withheld
+        ]
+        yield from table(head, rows)
+
+    def _openness(self) -> Lines:
+        found = openness(self._contents)
+        reached = CLASSES[found.reached] if found.reached else "no class"
+        yield from ("## Openness", "")
+        yield f"After the Model Openness Framework this release reaches: **{reached}** ({link(OPENNESS, OPENNESS)})."
+        yield "It is a checklist of what is there and how it is licensed; nobody has judged it."
+        yield ""
+        rows = [
+            (
+                text(item.name),
+                CLASSES[item.mof_class].split(",")[0],
+                text(item.status),
+                text(item.licence or "none stated") if item.evidence else "",
+            )
+            for item in found.components
+        ]
+        yield from table(("component", "asked for by", "state", "licence"), rows)
+
+    def _check(self) -> Lines:
+        yield from ("## Check it", "", "```", "pip install run-recorder", "recorder verify .", "```", "")
+        others = [CRATE, CITATION, OPENNESS] + ([CROISSANT] if self._contents.data_files() else [])
+        yield f"Described for programs in {', '.join(link(name, name) for name in others)}."
+        yield ""
+
+    def _table(self, facts: Iterable[Fact]) -> list[str]:
+        rows = [(text(fact.label), text(fact.value), self._links(fact.sources)) for fact in facts]
+        return table(("what", "value", "from"), rows)
+
+    def _origin(self, bundle: Bundle, paths: list[str]) -> str | None:
+        """Links to files of a bundle; None where one is not released."""
+        places = [self._contents.published(bundle, path) for path in paths]
+        return self._links([place for place in places if place]) if places and None not in places else None
+
+    def _links(self, paths: Iterable[str]) -> str:
+        self._sources |= (named := set(paths))
+        shown = {path: str(self._contents.files[path]["sha256"])[:_SHOWN_DIGITS] for path in sorted(named)}
+        return "<br>".join(f"{link(_short(path), path)} `{digits}`" for path, digits in shown.items())
+
+    def _sources_section(self) -> Lines:
+        yield from ("## Sources", "", "Digests above are the first digits of the SHA-256.", "")
+        rows = [(path, self._contents.files[path]) for path in sorted(self._sources)]
+        cells = [
+            (link(path, path), str(record["size"]), f"`{record['sha256']}`", f"`{record['blake3']}`")
+            for path, record in rows
+        ]
+        yield from table(("file", "bytes", "SHA-256", "BLAKE3"), cells)
+
+
+def model_card(contents: Contents) -> bytes:
+    """README.md."""
+    return Card(contents).render()
+
+
+def metadata(contents: Contents) -> dict[str, Any]:
+    """The card's metadata in the Hub's words."""
+    stated = contents.statement
+    licence = contents.licence("model")
+    values: dict[str, Any] = {"language": list(stated.languages)} if stated.languages else {}
+    if licence is None:
+        values["license"] = "unknown"
+    elif licence.lower() in _HUB_LICENCES:
+        values["license"] = licence.lower()
+    else:
+        values |= {"license": "other", "license_name": licence.lower()}
+    if contents.exported is not None and WEIGHTS in contents.files:
+        values |= {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    return values | {"tags": ["run-recorder"]}
+
+
+def _front_matter(contents: Contents) -> str:
+    import yaml
+
+    return f"---\n{yaml.safe_dump(metadata(contents), sort_keys=False, allow_unicode=True)}---"
+
+
+def _author(author: dict[str, str]) -> str:
+    name = author.get("name") or f"{author.get('given-names', '')} {author.get('family-names', '')}".strip()
+    return f"{name} ({author['affiliation']})" if "affiliation" in author else name
+
+
+def _short(path: str) -> str:
+    """A path without the folder of its run."""
+    parts = path.split("/")
+    return "/".join(parts[2:]) if len(parts) > 2 and parts[0] == "runs" else path
+
+
+def _code(value: Any) -> str:
+    return text(plain(value)) if value is not None else ""
