@@ -12,23 +12,17 @@ from typing import Any
 
 from recorder.bundle import layout
 from recorder.bundle.reader import Bundle
+from recorder.errors import BundleError
 from recorder.ledger import events
 from recorder.release.contents import CITATION, CRATE, CROISSANT, OPENNESS, Contents, Told
 from recorder.release.export import WEIGHTS
 from recorder.release.facts import Fact, Facts, plain
+from recorder.release.hub_metadata import front_matter
 from recorder.release.markdown import link, table, text
 from recorder.release.openness import CLASSES, openness
 
 NOT_STATED = "Not stated."
 
-# Licences that the Hub has under the SPDX id in small letters; any other is `other` with a name.
-_HUB_LICENCES = frozenset(
-    {
-        *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "isc", "mpl-2.0", "epl-2.0", "unlicense", "openmdw-1.0"),
-        *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "cc-by-nd-4.0"),
-        *("cdla-permissive-1.0", "cdla-permissive-2.0", "cdla-sharing-1.0", "odbl", "pddl", "wtfpl", "zlib"),
-    }
-)
 _SHOWN_DIGITS = 16
 
 Lines = Iterator[str]
@@ -44,7 +38,7 @@ class Card:
     def render(self) -> bytes:
         """README.md."""
         body = [line for part in self._parts() for line in part]
-        return "\n".join([_front_matter(self._contents), *body, *self._sources_section()]).encode()
+        return "\n".join([front_matter(self._contents), *body, *self._sources_section()]).encode()
 
     def _parts(self) -> Iterator[Lines]:
         yield self._head()
@@ -94,15 +88,12 @@ class Card:
         yield from ("## Use", "", "```python", "from transformers import AutoModelForCausalLM, AutoTokenizer", "")
         yield 'tokenizer = AutoTokenizer.from_pretrained(".")  # this folder, or the name of this repository'
         yield 'model = AutoModelForCausalLM.from_pretrained(".", attn_implementation="sdpa")'
-        yield from (
-            "```",
-            "",
-            "With these settings, in float32 on a CPU, the logits are those of the trained model, bit for bit.",
-            "",
-        )
+        yield from ("```", "", "The weights are those of the checkpoint, byte for byte.", "")
         source = self._contents.published(bundle, f"{exported.checkpoint}/{layout.CHECKPOINT_MODEL}")
-        fact = Fact("exported", f"{exported.run}, step {exported.step}", (WEIGHTS, *([source] if source else [])))
-        yield from self._table([fact])
+        files = [WEIGHTS] if source is None else [WEIGHTS, source]
+        if len({self._contents.files[path]["sha256"] for path in files}) > 1:
+            raise BundleError(f"{WEIGHTS} is not {source}: export it again from the released bundle")
+        yield from self._table([Fact("exported", f"{exported.run}, step {exported.step}", tuple(files))])
 
     def _run(self, bundle: Bundle) -> Lines:
         facts = Facts(self._contents, bundle)
@@ -145,7 +136,8 @@ class Card:
                 state, paths = "released", [*paths, weights]
             else:
                 state = "not released"
-            if origin := self._origin(bundle, sorted(set(paths))):
+            exported = [place for place in (f"{checkpoint.path}/{WEIGHTS}",) if self._is_export(bundle, place)]
+            if origin := self._origin(bundle, sorted(set(paths)), exported):
                 yield (text(str(checkpoint.step)), text(str(checkpoint.size)), text(state), origin)
 
     def _withheld(self) -> Lines:
@@ -186,6 +178,10 @@ class Card:
     def _check(self) -> Lines:
         yield from ("## Check it", "", "```", "pip install run-recorder", "recorder verify .", "```", "")
         others = [CRATE, CITATION, OPENNESS] + ([CROISSANT] if self._contents.data_files() else [])
+        reports = [
+            path for path in sorted(self._contents.files) if path.startswith("report") and path.endswith(".html")
+        ]
+        yield from [f"To look at: {', '.join(link(path, path) for path in reports)}.", ""] if reports else []
         yield f"Described for programs in {', '.join(link(name, name) for name in others)}."
         yield ""
 
@@ -193,10 +189,15 @@ class Card:
         rows = [(text(fact.label), text(fact.value), self._links(fact.sources)) for fact in facts]
         return table(("what", "value", "from"), rows)
 
-    def _origin(self, bundle: Bundle, paths: list[str]) -> str | None:
-        """Links to files of a bundle; None where one is not released."""
+    def _is_export(self, bundle: Bundle, place: str) -> bool:
+        """Whether `place` is an earlier checkpoint of the exported run, exported too."""
+        exported = self._contents.exported
+        return exported is not None and exported.run == bundle.id and place in self._contents.files
+
+    def _origin(self, bundle: Bundle, paths: list[str], others: Iterable[str] = ()) -> str | None:
+        """Links to files of a bundle, and to `others` of the release; None where one of the bundle is not released."""
         places = [self._contents.published(bundle, path) for path in paths]
-        return self._links([place for place in places if place]) if places and None not in places else None
+        return self._links([*(place for place in places if place), *others]) if places and None not in places else None
 
     def _links(self, paths: Iterable[str]) -> str:
         self._sources |= (named := set(paths))
@@ -216,28 +217,6 @@ class Card:
 def model_card(contents: Contents) -> bytes:
     """README.md."""
     return Card(contents).render()
-
-
-def metadata(contents: Contents) -> dict[str, Any]:
-    """The card's metadata in the Hub's words."""
-    stated = contents.statement
-    licence = contents.licence("model")
-    values: dict[str, Any] = {"language": list(stated.languages)} if stated.languages else {}
-    if licence is None:
-        values["license"] = "unknown"
-    elif licence.lower() in _HUB_LICENCES:
-        values["license"] = licence.lower()
-    else:
-        values |= {"license": "other", "license_name": licence.lower()}
-    if contents.exported is not None and WEIGHTS in contents.files:
-        values |= {"library_name": "transformers", "pipeline_tag": "text-generation"}
-    return values | {"tags": ["run-recorder"]}
-
-
-def _front_matter(contents: Contents) -> str:
-    import yaml
-
-    return f"---\n{yaml.safe_dump(metadata(contents), sort_keys=False, allow_unicode=True)}---"
 
 
 def _author(author: dict[str, str]) -> str:

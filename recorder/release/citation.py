@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from recorder.release.contents import Contents
+from recorder.release.licences import for_citation
 
 # How the format writes an author of whom nothing is known.
 _UNKNOWN = {"name": "anonymous"}
@@ -29,7 +30,7 @@ def citation(contents: Contents) -> bytes:
             if bundle.manifest is not None
         ],
         "abstract": stated.summary,
-        "license": contents.licence("model"),
+        **for_citation(contents.licence("model")),
         "url": stated.url,
         "repository-code": stated.repository,
     }

@@ -72,6 +72,8 @@ class Contents:
             raise UsageError("a release needs at least one run")
         if len({bundle.id for bundle in self.bundles}) != len(self.bundles):
             raise UsageError("a run can be in a release once")
+        if self.exported is not None and self.exported.run not in {bundle.id for bundle in self.bundles}:
+            raise UsageError(f"the exported model is that of {self.exported.run}, which is not in the release")
         parse_utc(self.created)
 
     @property

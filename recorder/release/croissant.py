@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from recorder.canonical import readable_json
 from recorder.release.contents import Contents
+from recorder.release.licences import address
 
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -24,6 +25,7 @@ _CONTEXT: dict[str, Any] = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
@@ -44,6 +46,7 @@ _CONTEXT: dict[str, Any] = {
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",
@@ -66,7 +69,7 @@ def croissant(contents: Contents) -> bytes | None:
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": f"Training data of {contents.title}",
         "description": f"What the runs {', '.join(bundle.id for bundle in contents.bundles)} were trained on.",
-        "license": f"https://spdx.org/licenses/{licence}" if licence else None,
+        "license": address(licence) if licence else None,
         "url": stated.url,
         "creator": [_creator(author) for author in stated.authors] or None,
         "datePublished": contents.created,

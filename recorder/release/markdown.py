@@ -13,7 +13,7 @@ def text(value: str) -> str:
     """`value` on one line, shown as it is: no mark-up, HTML, mention or mathematics in it takes effect."""
     line = " ".join(value.split())
     escaped = _SPECIAL.sub(r"\\\1", line.replace("&", "&amp;")).replace("@", "&#64;").replace("://", ":&#47;&#47;")
-    return re.sub(r"^(\d+)([.)])", r"\1\\\2", re.sub(r"^([-+=])", r"\\\1", escaped))
+    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", re.sub(r"^([-+=])", r"\\\1", escaped))
 
 
 def link(label: str, path: str) -> str:

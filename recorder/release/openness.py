@@ -14,34 +14,12 @@ from dataclasses import asdict, dataclass
 from recorder.bundle import layout
 from recorder.canonical import readable_json
 from recorder.ledger import events
+from recorder.release import licences
 from recorder.release.contents import CARD, CROISSANT, Contents
 from recorder.release.export import CONFIG, WEIGHTS
 
 PRESENT, UNLICENSED, MISSING = "present", "without an open licence", "missing"
 CLASSES = {3: "Class III, open model", 2: "Class II, open tooling", 1: "Class I, open science"}
-
-# SPDX ids of licences that the framework takes as open for code, data or documents; others are "not known as open".
-OPEN_LICENCES = frozenset(
-    {
-        *(
-            "Apache-2.0",
-            "MIT",
-            "MIT-0",
-            "BSD-2-Clause",
-            "BSD-3-Clause",
-            "ISC",
-            "MPL-2.0",
-            "EPL-2.0",
-            "0BSD",
-            "Unlicense",
-        ),
-        *("GPL-2.0-only", "GPL-2.0-or-later", "GPL-3.0-only", "GPL-3.0-or-later", "AGPL-3.0-only", "AGPL-3.0-or-later"),
-        *("LGPL-2.1-only", "LGPL-2.1-or-later", "LGPL-3.0-only", "LGPL-3.0-or-later", "UPL-1.0", "OpenMDW-1.0"),
-        *("CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0", "CDLA-Permissive-1.0", "CDLA-Permissive-2.0", "CDLA-Sharing-1.0"),
-        *("ODC-By-1.0", "ODbL-1.0", "PDDL-1.0"),
-    }
-)
-_LIBRARY_LICENCE = "Apache-2.0"  # that of transformers
 
 Evidence = list[str]
 
@@ -110,8 +88,8 @@ def openness_json(contents: Contents) -> bytes:
 def _components(contents: Contents) -> Iterator[Component]:
     for name, mof_class, required, part, find in _CHECKLIST:
         evidence = tuple(find(contents))
-        licence = _LIBRARY_LICENCE if find is _inference else contents.licence(part)
-        status = MISSING if not evidence else PRESENT if licence in OPEN_LICENCES else UNLICENSED
+        licence = licences.TRANSFORMERS if find is _inference else contents.licence(part)
+        status = MISSING if not evidence else PRESENT if licence in licences.OPEN else UNLICENSED
         yield Component(name, mof_class, required, part, status, licence if evidence else None, evidence)
 
 

@@ -18,6 +18,7 @@ from recorder.bundle.reader import Bundle
 from recorder.canonical import readable_json
 from recorder.ledger import events
 from recorder.release.contents import CRATE, Contents
+from recorder.release.licences import address
 
 _PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 _CONTEXT = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}]
@@ -147,8 +148,8 @@ def _actions(contents: Contents, bundle: Bundle) -> Iterator[Entity]:
             "name": f"Attempt {attempt.number} of run {bundle.id}",
             "description": f"`{command}`: {attempt.outcome or 'how it ended is not known'}",
             "instrument": {"@id": _program_id(bundle)},
-            "startTime": attempt.started,
-            "endTime": end,
+            "startTime": _milliseconds(attempt.started),
+            "endTime": _milliseconds(end) if end else None,
             "actionStatus": (_FAILED if failed else _COMPLETED) if attempt.outcome else None,
             "error": _error(contents, bundle, attempt) if failed else None,
             "object": _references(contents.published(bundle, _version(bundle, path, attempt)) for path in _OBJECTS),
@@ -183,6 +184,11 @@ def _results(contents: Contents, bundle: Bundle) -> dict[int, list[str | None]]:
     return found
 
 
+def _milliseconds(time: str) -> str:
+    """A recorded UTC time in the form that the profile asks for; what is below a millisecond is cut off."""
+    return f"{time[:23]}+00:00"
+
+
 def _references(places: Iterable[str | None]) -> list[Entity] | None:
     return [{"@id": quote(place)} for place in dict.fromkeys(places) if place] or None
 
@@ -197,7 +203,7 @@ def _action_id(bundle: Bundle, attempt: Attempt) -> str:
 
 def _licence_id(contents: Contents) -> str:
     licence = contents.licence("model")
-    return f"https://spdx.org/licenses/{licence}" if licence else "#licence-not-stated"
+    return address(licence) if licence else "#licence-not-stated"
 
 
 def _author_id(number: int, author: dict[str, str]) -> str:

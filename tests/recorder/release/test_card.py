@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import yaml
+from helpers.bundles import RunBuilder, failed, resumed
+from helpers.records import config_with
+from helpers.releases import STATED, bare_contents, contents_of, golden_contents
+from huggingface_hub import ModelCard, ModelCardData
+
+from recorder.errors import BundleError
+from recorder.release.card import model_card
+from recorder.release.contents import Contents
+from recorder.release.hub_metadata import metadata
+from recorder.release.statement import parse_statement
+
+LINK = re.compile(r"\[((?:[^\]\\]|\\.)*)\]\(([^)]*)\)(?: `([0-9a-f]+)`)?")
+MADE_LATER = {"openness.json", "CITATION.cff", "ro-crate-metadata.json", "croissant.json"}
+
+
+@pytest.fixture(params=["full", "bare", "resumed", "failed"])
+def contents(request: pytest.FixtureRequest, tmp_path: Path) -> Contents:
+    release, runs = tmp_path / "release", tmp_path / "runs"
+    if request.param == "full":
+        return golden_contents(release)
+    if request.param == "bare":
+        return bare_contents(release)
+    return contents_of(release, {"resumed": resumed, "failed": failed}[request.param](runs))
+
+
+def test_every_number_is_in_a_row_that_links_to_a_released_file_with_its_digest(contents: Contents) -> None:
+    card = model_card(contents).decode()
+    for line in body(card):
+        cells = line.split(" | ")
+        if not re.search(r"\d", LINK.sub("", cells[0] if line.startswith("#") else " ".join(cells[:-1]))):
+            continue
+        links = LINK.findall(cells[-1])
+        assert links, f"no source: {line}"
+        assert all(unquote(path) in contents.files and digits for _, path, digits in links), line
+
+
+def test_every_link_leads_to_a_file_of_the_release_and_every_digest_is_its(contents: Contents) -> None:
+    card = model_card(contents).decode()
+    links = LINK.findall(card)
+    assert len(links) > 30
+    for _, path, digits in links:
+        place = unquote(path)
+        if place.startswith("https://"):
+            assert place in STATED.values()
+        elif place not in MADE_LATER:
+            assert str(contents.files[place]["sha256"]).startswith(digits)
+
+
+def test_sources_have_full_digests(contents: Contents) -> None:
+    card = model_card(contents).decode()
+    above, sources = card.split("## Sources")
+    named = {unquote(path) for _, path, digits in LINK.findall(above) if digits}
+    listed = {unquote(path): row for row in sources.splitlines() for _, path, _ in LINK.findall(row)}
+    assert listed.keys() == named
+    for path, row in listed.items():
+        assert f"`{contents.files[path]['sha256']}` | `{contents.files[path]['blake3']}`" in row
+
+
+def test_the_metadata_is_what_the_hub_takes(contents: Contents) -> None:
+    card = ModelCard(model_card(contents).decode())
+    assert isinstance(card.data, ModelCardData)
+    given = card.data.to_dict()
+    assert given == metadata(contents)
+    assert given["license"] in {"apache-2.0", "unknown"}
+    assert ModelCardData(**given).to_dict() == given
+    assert all(line.strip() for line in card.data.to_yaml().splitlines())
+
+
+def test_a_fact_whose_file_is_withheld_is_not_told(tmp_path: Path) -> None:
+    whole = model_card(contents_of(tmp_path / "a", resumed(tmp_path / "runs"))).decode()
+    assert "| seed | 1 |" in whole
+    assert "| source | kind stories" in whole
+    assert re.search(r"\| training loss at step 12 \| 1\.6 \|", whole)
+    assert re.search(r"\| 2 \| [^|]*Z \| [^|]*Z \| finished \|", whole)
+    less = contents_of(tmp_path / "b", resumed(tmp_path / "more"), without=("dataset.json", ".parquet", "0001.jsonl"))
+    partly = model_card(less).decode()
+    assert "| source | kind stories" not in partly
+    assert "training loss" not in partly
+    assert "Not recorded, or not released." in partly
+    assert "| seed | 1 |" in partly
+
+
+def test_what_is_not_stated_is_called_that(tmp_path: Path) -> None:
+    bare = model_card(bare_contents(tmp_path)).decode()
+    assert bare.count("Not stated.") == 5
+    assert "**Published as it is:** not every record in this release verifies." in bare
+    assert "> - golden-1: 1 finding" in bare
+
+
+def test_names_and_commands_cannot_put_anything_else_into_the_page(tmp_path: Path) -> None:
+    nasty = "x](http://evil) | <script>alert(1)</script> `$(id)` @all &lt; \n# head"
+    builder = RunBuilder(tmp_path / "runs", config=config_with(model={"_target_": nasty}), name=nasty, command=nasty)
+    builder.create().join().steps(1, 1).finish(1)
+    card = model_card(contents_of(tmp_path / "release", builder.close())).decode()
+    assert "<script>" not in card
+    assert "](http://evil)" not in card
+    assert "\n# head" not in card
+    assert "@all" not in card
+    rows = [line for line in card.splitlines() if "script" in line and line.startswith("|")]
+    assert rows
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 4 for row in rows)
+
+
+def test_a_licence_that_the_hub_does_not_know_is_named(tmp_path: Path) -> None:
+    stated = parse_statement({"licences": {"model": "LicenseRef-Lab-1"}})
+    found = metadata(contents_of(tmp_path / "release", resumed(tmp_path / "runs"), statement=stated))
+    assert (found["license"], found["license_name"]) == ("other", "licenseref-lab-1")
+
+
+def test_losses_that_are_no_numbers_are_shown_and_never_the_lowest(tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path / "runs").create().join().steps(1, 2)
+    for step, loss in ((1, float("nan")), (2, 2.5), (3, float("inf"))):
+        builder.ranks[0].event("evaluated", step=step, split="validation", loss=loss, seconds=0.1)
+    builder.finish(3)
+    builder.drain()
+    builder.ranks[0].event("evaluated", step=4, split="validation", loss=float("nan"), seconds=0.1)
+    card = model_card(contents_of(tmp_path / "release", builder.close())).decode()
+    assert "| validation loss at step 4 | NaN |" in card
+    assert "| lowest validation loss at step 3 | 1.75 |" in card
+
+
+def test_front_matter_is_yaml_between_rules(tmp_path: Path) -> None:
+    card = model_card(golden_contents(tmp_path)).decode()
+    _, front, _ = card.split("---\n", 2)
+    assert yaml.safe_load(front)["language"] == ["en"]
+
+
+def body(card: str) -> Iterator[str]:
+    """The lines that people read and this program wrote: no metadata, code, quotes, headings, rules or sources."""
+    text = re.sub(r"```.*?```", "", card.split("---\n", 2)[2].split("## Sources")[0], flags=re.DOTALL)
+    withheld = text.partition("## Withheld")[2].partition("## Openness")[0]
+    openness = text.partition("## Openness")[2].partition("## Check it")[0]
+    for line in text.replace(withheld, "").replace(openness, "").splitlines():
+        if not line.startswith(("#", ">", "| ---")):
+            yield line
+
+
+def test_an_export_of_another_checkpoint_is_refused(tmp_path: Path) -> None:
+    contents = golden_contents(tmp_path)
+    files = {**contents.files, "model.safetensors": contents.files["config.json"]}
+    with pytest.raises(BundleError, match=r"model.safetensors is not runs/golden-1/checkpoints/step-00000012/"):
+        model_card(replace(contents, files=files))
+
+
+def test_reports_are_linked(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("<html></html>")
+    assert "To look at: [report.html](report.html)." in model_card(bare_contents(tmp_path)).decode()
