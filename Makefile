@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 # Arithmetic threads of helper libraries; the workers' own are cluster.threads.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup train test test-fast chaos lint bench lock clean
+.PHONY: help setup train test test-fast chaos validators lint bench lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +31,10 @@ test-fast: $(STAMP)  ## Run the tests that need no cluster
 chaos: $(STAMP)  ## Kill workers in N runs on schedules of random seeds (N=300), or as in one (SEED=7)
 	$(BIN)/python tests/train/chaos/chaos.py $(if $(SEED),--seed $(SEED)) $(or $(N),$(if $(SEED),1,50))
 
+validators:  ## Make .venv-validators: what the tests of released descriptions check them with
+	$(PYTHON) -m venv .venv-validators
+	.venv-validators/bin/python -m pip install --quiet --disable-pip-version-check -r tests/validators.txt
+
 lint: $(STAMP)  ## Check format, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -48,4 +52,4 @@ lock: $(STAMP)  ## Pin everything anew after a change of pyproject.toml
 	sed -i '/^# WARNING/,$$d' requirements.lock
 
 clean:  ## Remove what can be made again; runs stay
-	rm -rf $(VENV) build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-validators build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -26,6 +26,7 @@ def test_holds_everything_about_the_run(undisturbed_bundle: Path) -> None:
     expected = {
         layout.RUN, layout.RESOLVED_CONFIG, layout.OVERRIDES, layout.HYDRA_CONFIG, layout.PACKAGES,
         layout.REQUIREMENTS, layout.SYSTEM, layout.SOURCE, layout.SOURCE_ARCHIVE, layout.SOURCE_PATCH, layout.DATASET,
+        layout.TOKENIZER,
         "checkpoints/step-00000030/state.json", "checkpoints/step-00000040/model.safetensors",
         "checkpoints/step-00000040/optimizer.safetensors", "ledger/0001.jsonl", "metrics/0001.parquet",
         "system/0001.parquet", "logs/0001/driver.log",
