@@ -7,7 +7,7 @@ recorded or stated is called that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from recorder.bundle import layout
@@ -45,7 +45,7 @@ class Card:
         yield self._use()
         for bundle in self._contents.bundles:
             yield self._run(bundle)
-        yield self._withheld()
+        yield self._altered()
         yield self._openness()
         yield self._check()
 
@@ -140,22 +140,20 @@ class Card:
             if origin := self._origin(bundle, sorted(set(paths)), exported):
                 yield (text(str(checkpoint.step)), text(str(checkpoint.size)), text(state), origin)
 
-    def _withheld(self) -> Lines:
-        yield from ("## Withheld", "")
-        if not self._contents.withheld:
-            yield from ("Nothing that the runs recorded was withheld.", "")
+    def _altered(self) -> Lines:
+        """What is not as it was recorded; each released bundle says the same in its addenda."""
+        yield from ("## Withheld and edited", "")
+        if not self._contents.withheld and not self._contents.edited:
+            yield from ("Nothing that the runs recorded was withheld or edited.", "")
             return
-        head = ("run", "file", "reason", "digest of the original")
+        withheld = [(record, record, record.get("reason") or NOT_STATED) for record in self._contents.withheld]
+        edited = [(record, record["original"], "private names replaced") for record in self._contents.edited]
         rows = [
-            (
-                _code(record.get("run")),
-                _code(record.get("path")),
-                text(plain(record.get("reason") or NOT_STATED)),
-                _code(record.get("blake3")),
-            )
-            for record in self._contents.withheld
+            (what, text(plain(record["run"])), text(plain(record["path"])), text(plain(reason)), _code(original))
+            for what, group in (("withheld", withheld), ("edited", edited))
+            for record, original, reason in group
         ]
-        yield from table(head, rows)
+        yield from table(("what", "run", "file", "reason", "BLAKE3 of the original"), rows)
 
     def _openness(self) -> Lines:
         found = openness(self._contents)
@@ -230,5 +228,5 @@ def _short(path: str) -> str:
     return "/".join(parts[2:]) if len(parts) > 2 and parts[0] == "runs" else path
 
 
-def _code(value: Any) -> str:
-    return text(plain(value)) if value is not None else ""
+def _code(original: Mapping[str, Any]) -> str:
+    return f"`{digest}`" if (digest := original.get("blake3")) else ""

@@ -55,8 +55,9 @@ class Contents:
 
     `bundles` are the released copies, redacted if they were. `files` has size (bytes), sha256 and blake3 of every file
     by its path in the release, but of descriptions, signature and release.json. `exported` is the model at the top.
-    `withheld` lists what was kept back: run, path (in the bundle), reason, and more if known. `problems` says why
-    bundles were published although they do not verify; it is empty where all do. `created` is UTC text.
+    `withheld` are the tombstones of what was kept back (path in the bundle, reason, digests) and `edited` the edits of
+    what was redacted (path, digests of the `original`), each with its `run`. `problems` says why bundles
+    were published although they do not verify; it is empty where all do. `created` is UTC text.
     """
 
     bundles: tuple[Bundle, ...]
@@ -65,6 +66,7 @@ class Contents:
     statement: Statement = field(default_factory=Statement)
     exported: Exported | None = None
     withheld: tuple[Record, ...] = ()
+    edited: tuple[Record, ...] = ()
     problems: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

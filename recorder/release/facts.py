@@ -23,6 +23,7 @@ from recorder.release.export import WEIGHTS
 from recorder.release.safetensors_header import read_header
 
 _TRAIN = ("steps", "micro_batches", "micro_batch_size", "precision", "compile", "reduction")
+_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,9 @@ class Facts:
         return [fact for fact in told if fact]
 
     def data(self) -> list[Fact]:
-        """What it was trained on."""
+        """What it was trained on; of many input files the first, and how many there are more."""
         record = self._bundle.document(layout.DATASET) or {}
+        inputs = record.get("inputs") or []
         told = [
             ("source", _pairs(record.get("source") or {})),
             ("licence", record.get("licence")),
@@ -89,7 +91,8 @@ class Facts:
             ("split", _pairs(record.get("split") or {}, ("rule", "validation_fraction"))),
             ("order", _pairs(record.get("order") or {})),
             ("tokenizer", self._data("tokenizer").get("kind")),
-            *(("file", _pairs(entry, ("path", "bytes", "blake3"))) for entry in record.get("inputs") or []),
+            *(("file", _pairs(entry, ("path", "bytes", "blake3"))) for entry in inputs[:_LISTED]),
+            ("further files, counted", len(inputs) - _LISTED if len(inputs) > _LISTED else None),
         ]
         facts = [self._fact(label, value, [layout.DATASET]) for label, value in told]
         return [fact for fact in facts if fact]
@@ -127,13 +130,17 @@ class Facts:
         yield self._fact("code", f"commit {commit} {dirty}".strip() if commit else None, [layout.SOURCE])
 
     def _machines(self) -> Iterator[Fact | None]:
+        """Nodes that are alike are one fact."""
+        alike: dict[str, list[str]] = {}
         for name, node in self._bundle.nodes().items():
             system = node.get("system") or {}
             gpus = Counter(str(device.get("name")) for device in (system.get("gpu") or {}).get("devices") or [])
             parts = [f"{number} x {gpu}" for gpu, number in sorted(gpus.items())]
             cpu = system.get("cpu") or {}
             parts += [f"{cpu.get('model')}, {cpu.get('logical_cores')} cores"] if cpu else []
-            yield self._fact("node", ", ".join(parts) or None, [layout.node_file(name)])
+            alike.setdefault(", ".join(parts), []).append(layout.node_file(name))
+        for text, paths in alike.items():
+            yield self._fact("node" if len(paths) == 1 else f"{len(paths)} nodes, counted, each", text, paths)
 
     def _parameters(self) -> Fact | None:
         """Numbers in the weights of the newest checkpoint that is there; tied ones are stored and counted once."""

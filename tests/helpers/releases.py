@@ -99,6 +99,7 @@ def golden_contents(folder: Path) -> Contents:
         statement=parse_statement(STATED),
         exported=Exported("golden-1", 12, "checkpoints/step-00000012", ("config.json", "model.safetensors")),
         withheld=withheld,
+        edited=({"run": "golden-1", "path": "run.json", "original": {"size": 1, "blake3": "1" * 64}},),
     )
 
 

@@ -9,10 +9,12 @@ from urllib.parse import unquote
 import pytest
 import yaml
 from helpers.bundles import RunBuilder, failed, resumed
-from helpers.records import config_with
+from helpers.records import NODE, captured_files, config_with, dataset_record
 from helpers.releases import STATED, bare_contents, contents_of, golden_contents
 from huggingface_hub import ModelCard, ModelCardData
 
+from recorder.bundle import layout
+from recorder.canonical import readable_json
 from recorder.errors import BundleError
 from recorder.release.card import model_card
 from recorder.release.contents import Contents
@@ -90,6 +92,26 @@ def test_a_fact_whose_file_is_withheld_is_not_told(tmp_path: Path) -> None:
     assert "| seed | 1 |" in partly
 
 
+@pytest.mark.parametrize(
+    ("path", "fact"),
+    [
+        ("run.json", "| seed |"),
+        ("bundle.json", "| outcome |"),
+        ("data/dataset.json", "| licence | CC0"),
+        ("config/resolved.yaml", "| optimizer config |"),
+        ("ledger/0001.jsonl", "| 1 | 2026"),
+        ("environment/nodes/node-a.json", "| node |"),
+        ("checkpoints/step-00000005/model.safetensors", "| released |"),
+    ],
+)
+def test_a_file_that_is_there_and_not_released_is_no_source(tmp_path: Path, path: str, fact: str) -> None:
+    whole = contents_of(tmp_path / "release", resumed(tmp_path / "runs"))
+    less = replace(whole, files={name: whole.files[name] for name in whole.files if not name.endswith(path)})
+    before, after = model_card(whole).decode(), model_card(less).decode()
+    assert before.count(fact) == after.count(fact) + 1
+    assert not [place for _, place, _ in LINK.findall(after) if place.endswith(path)]
+
+
 def test_what_is_not_stated_is_called_that(tmp_path: Path) -> None:
     bare = model_card(bare_contents(tmp_path)).decode()
     assert bare.count("Not stated.") == 5
@@ -138,7 +160,7 @@ def test_front_matter_is_yaml_between_rules(tmp_path: Path) -> None:
 def body(card: str) -> Iterator[str]:
     """The lines that people read and this program wrote: no metadata, code, quotes, headings, rules or sources."""
     text = re.sub(r"```.*?```", "", card.split("---\n", 2)[2].split("## Sources")[0], flags=re.DOTALL)
-    withheld = text.partition("## Withheld")[2].partition("## Openness")[0]
+    withheld = text.partition("## Withheld and edited")[2].partition("## Openness")[0]
     openness = text.partition("## Openness")[2].partition("## Check it")[0]
     for line in text.replace(withheld, "").replace(openness, "").splitlines():
         if not line.startswith(("#", ">", "| ---")):
@@ -155,3 +177,29 @@ def test_an_export_of_another_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_reports_are_linked(tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text("<html></html>")
     assert "To look at: [report.html](report.html)." in model_card(bare_contents(tmp_path)).decode()
+
+
+def test_what_was_withheld_or_edited_is_listed_with_the_digest_of_the_original(tmp_path: Path) -> None:
+    card = model_card(golden_contents(tmp_path / "full")).decode()
+    assert f"| withheld | golden-1 | logs/0003/driver.log | it names people | `{'0' * 64}` |" in card
+    assert f"| edited | golden-1 | run.json | private names replaced | `{'1' * 64}` |" in card
+    bare = model_card(bare_contents(tmp_path / "bare")).decode()
+    assert "Nothing that the runs recorded was withheld or edited." in bare
+
+
+def test_of_many_input_files_the_first_are_listed_and_the_others_counted(tmp_path: Path) -> None:
+    inputs = [{"path": f"{number}.txt", "bytes": number, "blake3": "0" * 64} for number in range(23)]
+    files = captured_files(config_with()) | {layout.DATASET: readable_json(dataset_record() | {"inputs": inputs})}
+    card = model_card(contents_of(tmp_path / "release", resumed(tmp_path / "runs", files=files))).decode()
+    assert card.count("| file | path ") == 20
+    assert "| further files, counted | 3 |" in card
+
+
+def test_nodes_that_are_alike_are_one_row_with_a_source_each(tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path / "runs").create().join()
+    builder.ranks[1].event("node.environment", node="node-b", environment=NODE)
+    card = model_card(contents_of(tmp_path / "release", builder.steps(1, 1).finish(1).close())).decode()
+    (row,) = [line for line in card.splitlines() if "Example CPU" in line]
+    assert row.startswith("| 2 nodes, counted, each | Example CPU, 2 cores |")
+    assert "nodes/node-a.json" in row
+    assert "nodes/node-b.json" in row

@@ -45,6 +45,8 @@ def test_transformers_computes_our_logits_bit_for_bit(
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out", attn_implementation="sdpa").eval()
     assert isinstance(theirs, LlamaForCausalLM)
     assert theirs.dtype == torch.float32
+    tied = theirs.lm_head.weight is theirs.model.embed_tokens.weight
+    assert tied == theirs.config.tie_word_embeddings == shape.get("tie_word_embeddings", False)
     for length in (POSITIONS, 7, 1):
         tokens = torch.randint(0, tokenizer.vocabulary_size, (3, length), generator=torch.Generator().manual_seed(1))
         with torch.no_grad():
