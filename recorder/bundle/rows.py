@@ -52,6 +52,13 @@ def newest_rows(bundle: Path, series: str) -> list[dict[str, Any]]:
     return [row for path in layout.segments(bundle, series)[-2:] for row in _segment_rows(path, series)]
 
 
+def read_placed_rows(bundle: Path, series: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """As `read_rows`, each with the path of the segment that holds it, as it was when it was listed."""
+    for path in layout.segments(bundle, series):
+        for row in _segment_rows(path, series):
+            yield f"{series}/{path.name}", row
+
+
 def _segment_rows(path: Path, series: str, columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
     if path.suffix == ".jsonl":
         try:

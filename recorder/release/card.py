@@ -147,7 +147,7 @@ class Card:
             yield from ("Nothing that the runs recorded was withheld or edited.", "")
             return
         withheld = [(record, record, record.get("reason") or NOT_STATED) for record in self._contents.withheld]
-        edited = [(record, record["original"], "private names replaced") for record in self._contents.edited]
+        edited = [(record, record["original"], "redacted") for record in self._contents.edited]
         rows = [
             (what, text(plain(record["run"])), text(plain(record["path"])), text(plain(reason)), _code(original))
             for what, group in (("withheld", withheld), ("edited", edited))

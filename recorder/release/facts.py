@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from recorder.bundle import layout
+from recorder.bundle.committed import commit
 from recorder.bundle.reader import Bundle
+from recorder.bundle.rows import read_placed_rows
 from recorder.canonical import decode_float
 from recorder.errors import BundleError
 from recorder.ledger import events
-from recorder.ledger.lines import read_objects
 from recorder.release.contents import Contents
 from recorder.release.export import WEIGHTS
 from recorder.release.safetensors_header import read_header
@@ -98,14 +99,13 @@ class Facts:
         return [fact for fact in facts if fact]
 
     def _results(self) -> Iterator[Fact | None]:
-        rows = self._bundle.committed.rows
-        if rows:
-            first, last = rows[0], rows[-1]
-            in_last = self._segments_of(last)
-            yield self._fact("last step", last["step"], in_last)
-            yield self._fact("tokens seen", last.get("tokens"), in_last)
-            yield self._fact(f"training loss at step {first['step']}", first.get("loss"), self._segments_of(first))
-            yield self._fact(f"training loss at step {last['step']}", last.get("loss"), in_last)
+        ends = self._ends()
+        if ends:
+            (path, last), is_one = ends[-1], ends[0][1]["step"] == ends[-1][1]["step"]
+            yield self._fact("last step", last["step"], [path])
+            yield self._fact("tokens seen", last.get("tokens"), [path])
+            for place, row in ends[is_one:]:
+                yield self._fact(f"training loss at step {row['step']}", row.get("loss"), [place])
         evaluations = list(self._contents.told(self._bundle, events.EVALUATED))
         if evaluations:
             newest = evaluations[-1]
@@ -167,17 +167,19 @@ class Facts:
     def _data(self, section: str) -> dict[str, Any]:
         return _section(self._bundle.document(layout.DATASET) or {}, section)
 
-    def _segments_of(self, row: dict[str, Any]) -> list[str]:
-        """The metrics segment that holds the row; the newest one that does, where several have its key."""
-        from recorder.ledger.parquet import read_segment
-
-        key = [row[name] for name in ("attempt", "membership", "step")]
-        for path in reversed(layout.segments(self._bundle.path, layout.METRICS)):
-            rows: Iterable[dict[str, Any]]
-            rows = read_segment(path).rows() if path.suffix == ".parquet" else (item for _, item in read_objects(path))
-            if any([item.get(name) for name in ("attempt", "membership", "step")] == key for item in rows):
-                return [f"{layout.METRICS}/{path.name}"]
-        return []
+    def _ends(self) -> list[tuple[str, dict[str, Any]]]:
+        """The rows of the first and the last committed step, each with its segment; few rows are held at a time."""
+        found: dict[bool, list[tuple[str, dict[str, Any]]]] = {}
+        for path, row in read_placed_rows(self._bundle.path, layout.METRICS):
+            for is_last in (False, True):
+                seen = found.setdefault(is_last, [(path, row)])
+                step, kept = row["step"], seen[0][1]["step"]
+                if step == kept:
+                    seen.append((path, row))
+                elif (step > kept) == is_last:
+                    found[is_last] = [(path, row)]
+        chosen = [commit(row for _, row in found[is_last]).rows[0] for is_last in sorted(found)]
+        return [(next(path for path, kept in found[n == 1] if kept is row), row) for n, row in enumerate(chosen)]
 
     def _fact(self, label: str, value: Any, paths: list[str]) -> Fact | None:
         """The fact, or None where nothing is recorded or a file it comes from is not released."""

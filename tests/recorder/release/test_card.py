@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
-from helpers.bundles import RunBuilder, failed, resumed
+from helpers.bundles import RunBuilder, failed, killed, resumed
 from helpers.records import NODE, captured_files, config_with, dataset_record
 from helpers.releases import STATED, bare_contents, contents_of, golden_contents
 from huggingface_hub import ModelCard, ModelCardData
@@ -182,7 +182,7 @@ def test_reports_are_linked(tmp_path: Path) -> None:
 def test_what_was_withheld_or_edited_is_listed_with_the_digest_of_the_original(tmp_path: Path) -> None:
     card = model_card(golden_contents(tmp_path / "full")).decode()
     assert f"| withheld | golden-1 | logs/0003/driver.log | it names people | `{'0' * 64}` |" in card
-    assert f"| edited | golden-1 | run.json | private names replaced | `{'1' * 64}` |" in card
+    assert f"| edited | golden-1 | run.json | redacted | `{'1' * 64}` |" in card
     bare = model_card(bare_contents(tmp_path / "bare")).decode()
     assert "Nothing that the runs recorded was withheld or edited." in bare
 
@@ -203,3 +203,29 @@ def test_nodes_that_are_alike_are_one_row_with_a_source_each(tmp_path: Path) -> 
     assert row.startswith("| 2 nodes, counted, each | Example CPU, 2 cores |")
     assert "nodes/node-a.json" in row
     assert "nodes/node-b.json" in row
+
+
+def test_of_a_step_that_was_recorded_several_times_the_row_that_counts_is_told(tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path / "runs").create().join().steps(1, 5).checkpoint(5).steps(6, 7, loss=9.0).drain()
+    builder.kill()
+    builder.resume().restored(5).join().steps(6, 7, loss=0.5)
+    contents = contents_of(tmp_path / "release", builder.finish(7).close())
+    (bundle,) = contents.bundles
+    committed = bundle.committed.rows
+    card = model_card(contents).decode()
+    told = re.findall(r"\| training loss at step (\d+) \| (\S+) \| \[metrics/(\d+)", card)
+    assert told == [("1", str(committed[0]["loss"]), "0001"), ("7", "0.5", "0003")]
+
+
+def test_a_run_of_one_step_has_one_loss(tmp_path: Path) -> None:
+    builder = RunBuilder(tmp_path / "runs").create().join().steps(1, 1).finish(1)
+    assert model_card(contents_of(tmp_path / "release", builder.close())).decode().count("| training loss at") == 1
+
+
+def test_an_open_bundle_published_as_it_is_has_a_card_too(tmp_path: Path) -> None:
+    card = model_card(contents_of(tmp_path / "release", killed(tmp_path / "runs"), problems=("it is open",))).decode()
+    assert "> - it is open" in card
+    assert "| training loss at step 6 |" in card
+    assert "| outcome | finished" not in card
+    assert "bundle.json" not in card
+    assert re.search(r"\| 1 \| [^|]* \| not known \| not known \|", card)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from helpers.commands import REPOSITORY
 from helpers.records import config_with
+from helpers.releases import contents_of
 from helpers.trained import POSITIONS, SHAPE, llama, trained
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
@@ -19,6 +21,7 @@ from recorder.bundle.verify import verify_bundle
 from recorder.checkpoint.record import read_commit_marker
 from recorder.errors import BundleError, RecordingError, UsageError
 from recorder.release import llama as exported_llama
+from recorder.release.card import model_card
 from recorder.release.export import export_model, why_not
 from train.data.tokenizer import BytesTokenizer, CharsTokenizer, Tokenizer
 from train.model.arguments import LLAMA_TARGETS, LlamaArguments
@@ -191,3 +194,25 @@ def test_defaults_and_targets_are_those_of_training() -> None:
     fields = LlamaArguments.model_fields
     assert {name: field.default for name, field in fields.items() if not field.is_required()} == exported_llama.DEFAULTS
     assert SHAPE.keys() == {name for name, field in fields.items() if field.is_required()}
+
+
+def test_the_card_counts_the_parameters_of_the_newest_released_weights(tmp_path: Path) -> None:
+    models = {2: llama(CHARS), 4: llama(CHARS)}
+    path = trained(tmp_path / "runs", CHARS, models)
+    exported = export_model(Bundle(path), tmp_path / "release")
+    whole = contents_of(tmp_path / "release", path, exported=exported)
+    count = sum(weight.numel() for weight in models[4].parameters())
+    label = f"| parameters, counted, tied ones once | {count} |"
+    (row,) = [line for line in model_card(whole).decode().splitlines() if line.startswith(label)]
+    assert "[model.safetensors](model.safetensors)" in row
+    assert "step-00000004/model.safetensors" in row
+    weights = [name for name in whole.files if name.endswith("model.safetensors")]
+    for withheld, source in ((["model.safetensors", weights[-1]], weights[-2]), (weights, None)):
+        files = {name: record for name, record in whole.files.items() if name not in withheld}
+        told = [
+            line
+            for line in model_card(replace(whole, files=files)).decode().splitlines()
+            if line.startswith("| parameters")
+        ]
+        assert [source in line for line in told if source] == ([True] if source else [])
+        assert bool(told) == (source is not None)
