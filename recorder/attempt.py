@@ -22,6 +22,7 @@ from recorder.ledger.ledger import Ledger, SpoolOrigin, read_events
 from recorder.ledger.logs import LogSource, LogWriter
 from recorder.ledger.series import SeriesWriter
 from recorder.ledger.steps import StepAssembler
+from recorder.release.secrets.masking import mask_values
 
 
 class AttemptWriter:
@@ -87,6 +88,8 @@ class AttemptWriter:
         Raises BundleError, and records nothing, when `fields` are not what an event of a type of ours says.
         """
         with self._lock:
+            if type == events.EXCEPTION:
+                fields = mask_values(fields)
             if type == events.NODE_ENVIRONMENT and "environment" in fields:
                 fields = self._place_environment(fields)
             self._checkpoints.follow(type, fields)

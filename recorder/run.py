@@ -29,6 +29,7 @@ from typing import Any, Protocol, Self
 from recorder import __version__
 from recorder.attempt import AttemptWriter
 from recorder.bundle import layout
+from recorder.bundle.alterations import read_alterations
 from recorder.bundle.files import FileDigest, remove_temporaries, write_file
 from recorder.bundle.find import LATEST
 from recorder.bundle.manifest import archive_manifest, build_manifest, previous_root, read_manifest, write_manifest
@@ -146,6 +147,8 @@ class Run:
         """
         if not (path / layout.RUN).is_file():
             raise RunNotFound(f"{path} is no bundle: it has no {layout.RUN}")
+        if read_alterations(path).edits:
+            raise UsageError(f"{path.name} is a redacted copy and cannot go on; resume the original, or fork this one")
         lock = RunLock(path.parent, path.name)
         spools = spools or spool_root()
         try:

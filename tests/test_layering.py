@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[1]
 ROOMS = {
     "torch": ("recorder/checkpoint/", "recorder/capture/torch_build.py"),
     "numpy": ("recorder/checkpoint/",),
-    "pyarrow": ("recorder/ledger/parquet.py",),
+    "pyarrow": ("recorder/ledger/parquet.py", "recorder/release/"),
     "ray": (),
     "hydra": (),
     "omegaconf": (),

@@ -16,6 +16,7 @@ from recorder.checkpoint.record import damage, read_commit_marker
 from recorder.errors import ConfigError, UsageError
 from recorder.ledger import events
 from recorder.ledger.ledger import read_events
+from recorder.release.secrets.rule import HIDDEN
 from recorder.tracking.workspace import lasting
 
 # What a resumed run may change: none of it changes the bits.
@@ -56,7 +57,7 @@ def _resume(composed: dict[str, Any], overrides: list[str]) -> Origin:
         key = overridden_key(override)
         if key in {"run.resume", "run.dir"}:
             continue
-        if key.split(".")[0] in _FREE_SECTIONS:
+        if key.split(".")[0] in _FREE_SECTIONS or _is_masked(_recorded(values, key)):
             _set(values, composed, key)
         elif key == "train.steps":
             _raise_steps(values, composed, path)
@@ -66,6 +67,7 @@ def _resume(composed: dict[str, Any], overrides: list[str]) -> Origin:
                 f"start a new run from it with: python train.py run.fork={path.name}@{_newest_step(path)} "
                 f"{shlex.quote(override)}"
             )
+    _refuse_masked(values, "")
     # A fork that has saved nothing yet goes on from its parent's state; forks lie beside their parents.
     parent, at, step = str(values["run"]["fork"] or "").rpartition("@")
     return Origin(values, path, path.parent / parent, int(step)) if at else Origin(values, path)
@@ -96,6 +98,7 @@ def _fork(composed: dict[str, Any], overrides: list[str]) -> Origin:
         key = overridden_key(override)
         if key != "run.fork":
             _set(values, composed, key)
+    _refuse_masked(values, "")
     return Origin(values, fork=path, fork_step=step)
 
 
@@ -111,6 +114,28 @@ def _recorded_values(path: Path) -> dict[str, Any]:
     started = [event for event in read_events(path) if event["type"] == events.ATTEMPT_STARTED]
     config = started[-1]["fields"].get("config", layout.RESOLVED_CONFIG) if started else layout.RESOLVED_CONFIG
     return dict(yaml.safe_load((path / config).read_text()))
+
+
+def _recorded(values: Any, key: str) -> Any:
+    """The recorded value of a dotted key; None when there is none."""
+    for name in key.split("."):
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
+
+
+def _is_masked(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_is_masked, value))
+    return isinstance(value, str) and HIDDEN in value
+
+
+def _refuse_masked(value: Any, key: str) -> None:
+    """Credentials are not recorded: what needs one must be given it again."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _refuse_masked(item, f"{key}.{name}" if key else str(name))
+    elif _is_masked(value):
+        raise ConfigError(f"{key} held a credential, which the record does not keep: give it again with {key}=VALUE")
 
 
 def _newest_step(path: Path) -> int | str:

@@ -21,6 +21,7 @@ from recorder.errors import RecorderError
 from recorder.ledger import events
 from recorder.ledger.processes import start_ticks
 from recorder.ledger.streams import StreamCapture
+from recorder.release.secrets.masking import mask_values
 from recorder.worker import WorkerRecorder
 from train.config import Config
 from train.data import PreparedData, open_prepared
@@ -230,7 +231,7 @@ class Worker:
             micro_batches=[owned.start, owned.stop],
             device=self._job.device,
             determinism=determinism["id"],
-            config_digest=digest_json(self._job.config),
+            config_digest=digest_json(mask_values(self._job.config)),
             source_digest=self._job.source_digest,
         )
 

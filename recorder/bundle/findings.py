@@ -20,6 +20,7 @@ Kind = Literal[
     "membership",  # who computed which micro-batches of which steps does not add up
     "checkpoint",  # a checkpoint and its record contradict each other
     "config",  # what was used is not what was recorded
+    "addendum",  # what came after the seal is damaged, or does not fit
     "seal",  # an earlier seal is damaged, or does not fit
     "torn",  # a file ends in the middle of a record, as a killed writer leaves it
 ]

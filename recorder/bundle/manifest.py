@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from recorder.bundle import layout
+from recorder.bundle.alterations import read_alterations
 from recorder.bundle.files import FileDigest, digest_file, make_read_only, write_file
-from recorder.canonical import digest_json, readable_json
+from recorder.canonical import digest, digest_json, readable_json
 from recorder.errors import BundleError
 
 _SEGMENTED = (layout.LEDGER, layout.METRICS, layout.SYSTEM_METRICS)
@@ -57,11 +58,20 @@ def read_manifest(bundle: Path) -> dict[str, Any] | None:
         data = (bundle / layout.MANIFEST).read_bytes()
     except FileNotFoundError:
         return None
-    return parse_manifest(data, layout.MANIFEST)
+    try:
+        return parse_manifest(data, layout.MANIFEST)
+    except BundleError:
+        edit = read_alterations(bundle).edits.get(layout.MANIFEST)
+        if edit is None:
+            raise
+        return parse_manifest(data, layout.MANIFEST, edit.released["blake3"])
 
 
-def parse_manifest(data: bytes, name: str) -> dict[str, Any]:
-    """The manifest in the file `name` with content `data`. Raises BundleError when it is not what was written."""
+def parse_manifest(data: bytes, name: str, edited: str | None = None) -> dict[str, Any]:
+    """The manifest in the file `name` with content `data`. Raises BundleError when it is not what was written.
+
+    `edited` is the digest it has since names in it were replaced; its root is then that of the original.
+    """
     try:
         manifest = json.loads(data)
         if not isinstance(manifest, dict):
@@ -73,7 +83,9 @@ def parse_manifest(data: bytes, name: str) -> dict[str, Any]:
         raise BundleError(f"{name} has format {found!r}, this reader knows 1 to {layout.FORMAT}: install a newer one")
     if canonical != data:
         raise BundleError(f"{name} is not in canonical form: it was edited")
-    if manifest.get("root") != manifest_root(manifest):
+    if edited is not None and digest(data) != edited:
+        raise BundleError(f"{name} was edited otherwise than the addenda say")
+    if edited is None and manifest.get("root") != manifest_root(manifest):
         raise BundleError(f"{name} does not match its own root: it was edited")
     return manifest
 

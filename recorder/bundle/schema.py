@@ -16,6 +16,7 @@ EVENT = "event"
 _FILES = (
     (layout.MANIFEST, "bundle"),
     (f"{layout.ADDENDA}/seal-*.json", "bundle"),
+    (f"{layout.ADDENDA}/[0-9]*.json", "addendum"),
     (layout.RUN, "run"),
     (layout.PACKAGES, "packages"),
     (layout.SYSTEM, "system"),
@@ -25,7 +26,10 @@ _FILES = (
     (layout.TOKENIZER, "tokenizer"),
     (f"{layout.CHECKPOINTS}/*/{layout.CHECKPOINT_STATE}", "state"),
 )
-_PATTERNS = [(re.compile(re.escape(path).replace(r"\*", "[^/]+")), schema) for path, schema in _FILES]
+_PATTERNS = [
+    (re.compile(re.escape(path).replace(r"\*", "[^/]+").replace(r"\[0\-9\]", "[0-9]")), schema)
+    for path, schema in _FILES
+]
 
 
 def schema_of(path: str) -> str | None:

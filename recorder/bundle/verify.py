@@ -11,8 +11,8 @@ from recorder.bundle.findings import Findings, Report
 from recorder.bundle.manifest import read_manifest
 from recorder.bundle.read_back import ReadBackNotes
 from recorder.bundle.state import OPEN, RUNNING, SEALED, bundle_state
+from recorder.bundle.verify_addenda import added_files, check_addenda, load_alterations, note_alterations
 from recorder.bundle.verify_files import Files, Progress, check_manifest
-from recorder.canonical import digest
 from recorder.errors import BundleError
 
 _TRIES = 3
@@ -37,16 +37,18 @@ def verify_bundle(path: Path, *, quick: bool = False, progress: Progress | None 
 def _examine(path: Path, quick: bool, progress: Progress | None) -> Report:
     findings = Findings()
     state = bundle_state(path)
-    files = Files(path, findings)
+    files = Files(path, findings, load_alterations(path, findings))
     manifest = _read_manifest(path, findings)
     if manifest is not None:
-        check_manifest(files, manifest, findings, progress)
+        check_manifest(files, manifest, added_files(path), findings, progress)
         _note_read_back(path, manifest, findings)
     elif state != SEALED and quick:
         findings.note(f"{state}: there is no seal whose digests the files could be compared with")
     elif state != SEALED:
         when = "it is being written" if state == RUNNING else "its run ended without one"
         findings.note(f"{state}: no seal, nothing anchors it ({when})")
+    check_addenda(files, manifest, findings)
+    note_alterations(files, findings)
     if not quick:
         if manifest is None:
             files.digest_all(progress)
@@ -97,7 +99,7 @@ def _look_inside(files: Files, manifest: dict[str, Any] | None, state: str, find
 
     running = state == RUNNING
     run = _run_document(files)
-    genesis = digest((files.bundle / layout.RUN).read_bytes()) if files.sound(layout.RUN) else None
+    genesis = files.digest(layout.RUN) if files.sound(layout.RUN) else None
     try:
         check_documents(files, manifest, findings)
         ledger = check_ledger(files, genesis, running, findings)

@@ -37,14 +37,21 @@ def check_configs(files: Files, ledger: LedgerFacts, findings: Findings) -> dict
         config_path = captured.get(layout.RESOLVED_CONFIG, layout.RESOLVED_CONFIG)
         source_path = captured.get(layout.SOURCE_ARCHIVE, layout.SOURCE_ARCHIVE)
         values = _load(files, config_path, findings)
-        if values is not None or config_path not in files.sizes:
+        if _can_be_compared(files, config_path, values):
             own = digest_json(values) if values is not None else None
             _compare(number, attempt, "config_digest", config_path, own, findings)
-        if files.sound(source_path) or source_path not in files.sizes:
-            own = files.digest(source_path) if source_path in files.sizes else None
+        if files.known(source_path) or not files.has(source_path):
+            own = files.digest(source_path) if files.has(source_path) else None
             _compare(number, attempt, "source_digest", source_path, own, findings)
         promises[number] = _promise(values, attempt)
     return promises
+
+
+def _can_be_compared(files: Files, path: str, values: Any) -> bool:
+    """Whether the values are those that were used, or are missing without a word."""
+    if path in files.altered.edits or files.withheld(path):
+        return False
+    return values is not None or path not in files.sizes
 
 
 def _load(files: Files, path: str, findings: Findings) -> Any:

@@ -19,9 +19,9 @@ Fields = dict[str, Any]
 def check_captured(files: Files, ledger: LedgerFacts, findings: Findings) -> None:
     """Every captured file is there with the digest that was stated when it was written."""
     for path, stated in dict.fromkeys(ledger.captured):
-        if path not in files.sizes:
+        if not files.has(path):
             findings.add(path, "missing", "the ledger says it was captured")
-        elif files.sound(path) and files.digest(path) != stated:
+        elif files.known(path) and files.digest(path) != stated:
             findings.add(path, "event", f"it was captured with digest {stated} and has {files.digest(path)}")
 
 
@@ -29,9 +29,9 @@ def check_segments(files: Files, ledger: LedgerFacts, series: list[SeriesFacts],
     """Every closed segment is there with the size, digest and rows that were stated when it was closed."""
     rows = {path: count for facts in series for path, count in facts.rows.items()}
     for path, stated in ledger.closed.items():
-        if path not in files.sizes:
+        if not files.has(path):
             findings.add(path, "missing", "the ledger says this segment was closed")
-        elif not files.sound(path):
+        elif not files.known(path):
             continue
         elif wrong := files.difference(path, stated):
             findings.add(path, "event", f"{wrong}, says the event that closed it")
@@ -45,14 +45,14 @@ def check_logs(files: Files, ledger: LedgerFacts, open_tail: bool, findings: Fin
     `open_tail` allows a log to end in an unfinished line, as while it is being written.
     """
     for path, stated in ledger.logs.items():
-        if path not in files.sizes:
+        if not files.has(path):
             # A process that wrote nothing has no log.
             if any(fields["size"] for fields in stated):
                 findings.add(path, "missing", "the ledger has digests of this log")
-        elif files.sound(path) and (wrong := _log_difference(files, path, stated)):
+        elif files.known(path) and (wrong := _log_difference(files, path, stated)):
             findings.add(path, "event", wrong)
-        elif files.sound(path) and path in ledger.closed_logs and stated[-1]["size"] != files.sizes[path]:
-            findings.add(path, "event", f"it was closed with {stated[-1]['size']} bytes and has {files.sizes[path]}")
+        elif files.known(path) and path in ledger.closed_logs and stated[-1]["size"] != files.size(path):
+            findings.add(path, "event", f"it was closed with {stated[-1]['size']} bytes and has {files.size(path)}")
     for path in files.below(layout.LOGS):
         if files.sound(path) and not open_tail and (torn := _torn_bytes(files, path)):
             findings.add(path, "torn", f"it ends in the middle of a line, {torn} bytes")
@@ -60,6 +60,10 @@ def check_logs(files: Files, ledger: LedgerFacts, open_tail: bool, findings: Fin
 
 def _log_difference(files: Files, path: str, stated: list[Fields]) -> str | None:
     """How the log differs from the stated sizes and digests of its beginnings; None when it does not."""
+    if files.withheld(path) or path in files.altered.edits:
+        # Its beginnings cannot be digested any more; the whole can be compared if it was closed.
+        whole = max(stated, key=lambda fields: int(fields["size"]))
+        return files.difference(path, whole) if whole["size"] == files.size(path) else None
     hasher, position = blake3(), 0
     with (files.bundle / path).open("rb") as file:
         for fields in sorted(stated, key=lambda fields: int(fields["size"])):
@@ -107,9 +111,9 @@ def _check_saved(files: Files, path: str, saved: Fields, series: SeriesFacts, fi
         findings.add(path, "checkpoint", f"it is not the folder for a checkpoint of step {saved['step']}")
     names = {f"{path}/{name}": record for name, record in saved["files"].items()}
     for name, record in names.items():
-        if name not in files.sizes:
+        if not files.has(name):
             findings.add(name, "checkpoint", "the ledger says it was saved, and not that it was removed")
-        elif files.sound(name) and (wrong := files.difference(name, record)):
+        elif files.known(name) and (wrong := files.difference(name, record)):
             findings.add(name, "checkpoint", f"{wrong}, says the event that saved it")
     for name in files.below(path):
         if name not in names:

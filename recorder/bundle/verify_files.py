@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
 from recorder.bundle import layout
+from recorder.bundle.alterations import Alterations
 from recorder.bundle.files import blake3_file
 from recorder.bundle.findings import Findings
 
@@ -23,10 +24,15 @@ class Files:
 
     A file is `sound` until something is found wrong with it as a whole. Only sound files are looked into: what is
     wrong inside a damaged one would be said twice.
+
+    `altered` is what the addenda say. Of a file that they list as edited, and that is here as they say, size and digest
+    are those it had before, so that everything recorded about it can be compared. Of one that was withheld they are
+    those of its tombstone.
     """
 
-    def __init__(self, bundle: Path, findings: Findings) -> None:
+    def __init__(self, bundle: Path, findings: Findings, altered: Alterations | None = None) -> None:
         self.bundle = bundle
+        self.altered = altered or Alterations()
         self.sizes: dict[str, int] = {}
         self.odd: set[str] = set()
         self._findings = findings
@@ -48,21 +54,54 @@ class Files:
         """Whether the file is there and nothing is wrong with it as a whole."""
         return name in self.sizes and name not in self._damaged
 
+    def withheld(self, name: str) -> bool:
+        """Whether the file is not there, and a tombstone is."""
+        return name in self.altered.tombstones and name not in self.sizes
+
+    def has(self, name: str) -> bool:
+        """Whether the file, or its tombstone, is there."""
+        return name in self.sizes or self.withheld(name)
+
+    def known(self, name: str) -> bool:
+        """Whether its size and digest can be compared: it is sound, or was withheld."""
+        return self.sound(name) or self.withheld(name)
+
+    def size(self, name: str) -> int:
+        """The size that was recorded, if the file is as the addenda say, else the one it has."""
+        if self.withheld(name):
+            return int(self.altered.tombstones[name]["size"])
+        edit = self.altered.edits.get(name)
+        is_as_listed = edit is not None and edit.released["size"] == self.sizes[name]
+        return int(edit.original["size"]) if edit is not None and is_as_listed else self.sizes[name]
+
     def damage(self, name: str, reason: str) -> None:
         """Record that the file as a whole is not what it should be."""
         self._damaged.add(name)
         self._findings.add(name, "digest", reason)
 
     def digest(self, name: str) -> str | None:
-        """BLAKE3 of the file, taken once; None when it cannot be read, which is a finding."""
+        """BLAKE3 of the file as it was recorded, taken once; None when it cannot be read, which is a finding."""
+        if self.withheld(name):
+            return str(self.altered.tombstones[name]["blake3"])
         if name not in self._digests:
             try:
-                self._digests[name] = blake3_file(self.bundle / name)
+                found = blake3_file(self.bundle / name)
             except OSError as error:
                 self._damaged.add(name)
                 self._findings.add(name, "missing", f"it cannot be read: {error.strerror}")
                 return None
+            self._digests[name] = self._before_edit(name, found)
         return self._digests[name]
+
+    def _before_edit(self, name: str, found: str) -> str:
+        """The digest that the file had before it was edited as the addenda say; another edit is a finding."""
+        edit = self.altered.edits.get(name)
+        if edit is None:
+            return found
+        if found != edit.released["blake3"]:
+            self.damage(name, "it was edited otherwise than the addenda say")
+            return found
+        return str(edit.original["blake3"])
 
     def digest_all(self, progress: Progress | None) -> None:
         """Take the digests of all sound files, the biggest first so that all cores have work to the end."""
@@ -75,9 +114,9 @@ class Files:
                 progress(done, total)
 
     def difference(self, name: str, record: dict[str, Any]) -> str | None:
-        """How a sound file differs from a recorded size and digest; None when it does not."""
-        if self.sizes[name] != record.get("size"):
-            return f"it has {self.sizes[name]} bytes instead of {record.get('size')}"
+        """How a known file differs from a recorded size and digest; None when it does not."""
+        if self.size(name) != record.get("size"):
+            return f"it has {self.size(name)} bytes instead of {record.get('size')}"
         if self.digest(name) != record.get("blake3"):
             return "it does not match its digest"
         return None
@@ -89,25 +128,29 @@ class Files:
                 yield line
 
 
-def check_manifest(files: Files, manifest: dict[str, Any], findings: Findings, progress: Progress | None) -> None:
-    """Compare every file with the manifest, which must be a JSON object with a valid root."""
+def check_manifest(
+    files: Files, manifest: dict[str, Any], added: Set[str], findings: Findings, progress: Progress | None
+) -> None:
+    """Compare every file with the manifest, which must be a JSON object with a valid root.
+
+    `added` are files that came after the seal, which the addenda account for.
+    """
     recorded = manifest.get("files")
     if not isinstance(recorded, dict):
         findings.add(layout.MANIFEST, "manifest", "it names no files")
         return
     for name in sorted(recorded.keys() - files.sizes.keys() - files.odd):
-        findings.add(name, "missing", "the manifest has it, the bundle has not")
-    for name in sorted(files.sizes.keys() - recorded.keys()):
+        if not files.withheld(name):
+            findings.add(name, "missing", "the manifest has it, the bundle has not")
+    for name in sorted(files.sizes.keys() - recorded.keys() - added):
         findings.add(name, "extra", "the bundle has it, the manifest has not")
-    known = {
-        name: record if isinstance(record, dict) else {} for name, record in recorded.items() if name in files.sizes
-    }
+    known = {name: record if isinstance(record, dict) else {} for name, record in recorded.items() if files.has(name)}
     for name, record in sorted(known.items()):
-        if files.sizes[name] != record.get("size"):
-            files.damage(name, f"it has {files.sizes[name]} bytes instead of {record.get('size')}")
+        if files.size(name) != record.get("size"):
+            files.damage(name, f"it has {files.size(name)} bytes instead of {record.get('size')}")
     files.digest_all(progress)
     for name, record in sorted(known.items()):
-        if files.sound(name) and (difference := files.difference(name, record)):
+        if files.known(name) and (difference := files.difference(name, record)):
             files.damage(name, difference)
     if external := manifest.get("external"):
         findings.note(f"{len(external)} files are kept elsewhere and were not looked at")

@@ -109,10 +109,15 @@ class _Reader:
             if event is None:
                 self._hash = self._seq = None
                 continue
-            if wrong := link_problem(line, event, self._hash or event["prev"]):
+            edited = self._edited(name).get(number)
+            if wrong := link_problem(line, event, self._hash or event["prev"], edited):
                 self._findings.add(name, "chain", f"line {number}: {wrong}")
             self._hash = event["hash"]
             yield number, event
+
+    def _edited(self, name: str) -> dict[int, str]:
+        edit = self._files.altered.edits.get(name)
+        return edit.lines if edit is not None else {}
 
     def _parse(self, name: str, number: int, line: bytes) -> dict[str, Any] | None:
         try:
@@ -166,10 +171,13 @@ class _Reader:
             _learn_course(facts, event["attempt"], kind, fields)
 
 
-def link_problem(line: bytes, record: dict[str, Any], previous: str) -> str | None:
-    """What is wrong with the link of `record`, whose line is `line`, to the hash before it; None when all is well."""
+def link_problem(line: bytes, record: dict[str, Any], previous: str, edited: str | None = None) -> str | None:
+    """What is wrong with the link of `record`, whose line is `line`, to the hash before it; None when all is well.
+
+    `edited` is the digest of the line where the addenda list it as edited; its hash is then that of the original.
+    """
     try:
-        return check_line(line, record, previous)
+        return check_line(line, record, previous, edited)
     except ValueError:
         return "its bytes are not canonical JSON"
 

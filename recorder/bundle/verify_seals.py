@@ -24,7 +24,8 @@ def check_seals(files: Files, manifest: dict[str, Any] | None, ledger: LedgerFac
             root = None
             continue
         try:
-            seal = parse_manifest(path.read_bytes(), name)
+            edit = files.altered.edits.get(name)
+            seal = parse_manifest(path.read_bytes(), name, edit.released["blake3"] if edit else None)
         except BundleError as error:
             findings.add(name, "seal", str(error))
             root = None
@@ -49,9 +50,9 @@ def _check_unchanged(files: Files, name: str, seal: dict[str, Any], ledger: Ledg
     for path, record in sealed.items():
         if "/".join(path.split("/")[:2]) in ledger.removed or _was_open(path):
             continue
-        if path not in files.sizes:
+        if not files.has(path):
             findings.add(path, "seal", f"{name} has it, the bundle has not")
-        elif files.sound(path) and (wrong := files.difference(path, record if isinstance(record, dict) else {})):
+        elif files.known(path) and (wrong := files.difference(path, record if isinstance(record, dict) else {})):
             findings.add(path, "seal", f"{wrong}, says {name}")
 
 

@@ -58,7 +58,8 @@ def check_series(
 def _segments(files: Files, series: str, findings: Findings) -> list[tuple[int, str]]:
     """Number and name of each segment; where a closed one and the open one it was made from are there, the closed."""
     found: dict[int, str] = {}
-    for name in files.below(series):
+    withheld = [name for name in files.altered.tombstones if name.startswith(f"{series}/") and files.withheld(name)]
+    for name in sorted([*files.below(series), *withheld]):
         if match := _SEGMENT.fullmatch(name):
             number = int(match[1])
             if number in found:
@@ -94,7 +95,8 @@ class _Reader:
 
         try:
             segment = read_segment(self._files.bundle / name)
-            if wrong := segment.check(self._hash or segment.prev):
+            edit = self._files.altered.edits.get(name)
+            if wrong := segment.check(self._hash or segment.prev, edit.rows if edit else ()):
                 self._findings.add(name, "chain", wrong)
             self._check_header(number, name, segment.header)
             self._hash = segment.last_hash
@@ -115,7 +117,9 @@ class _Reader:
             if record is None:
                 self._hash = None
                 continue
-            if wrong := link_problem(line, record, self._hash or record["prev"]):
+            edit = self._files.altered.edits.get(name)
+            edited = edit.lines.get(place) if edit else None
+            if wrong := link_problem(line, record, self._hash or record["prev"], edited):
                 self._findings.add(name, "chain", f"line {place}: {wrong}")
             self._hash = record["hash"]
             if place == 1:

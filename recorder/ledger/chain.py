@@ -24,12 +24,18 @@ def chained_line(previous: str, record: dict[str, Any]) -> tuple[str, bytes]:
     return own, canonical_json(record | {"prev": previous, "hash": own}) + b"\n"
 
 
-def check_line(line: bytes, record: dict[str, Any], previous: str) -> str | None:
-    """What is wrong with a line that was parsed to `record` and should follow `previous`; None when all is well."""
+def check_line(line: bytes, record: dict[str, Any], previous: str, edited: str | None = None) -> str | None:
+    """What is wrong with a line that was parsed to `record` and should follow `previous`; None when all is well.
+
+    A line that was edited keeps the hash it had; `edited` is the BLAKE3 of the line as it should be now.
+    """
     content = {key: value for key, value in record.items() if key not in {"prev", "hash"}}
     if record.get("prev") != previous:
         return f"its prev is {record.get('prev')}, the record before it has hash {previous}"
-    if record.get("hash") != link(previous, canonical_json(content)):
+    if edited is not None:
+        if blake3(line).hexdigest() != edited:
+            return "it was edited otherwise than the addenda say"
+    elif record.get("hash") != link(previous, canonical_json(content)):
         return "its hash does not match its content"
     if canonical_json(record) + b"\n" != line:
         return "its bytes are not canonical JSON"

@@ -1,5 +1,7 @@
 """The collector: carries what waits in one attempt's spool folder into the bundle, each record once.
 
+Credentials in lines are masked before they reach the bundle, see `recorder.release.secrets.masking`.
+
 It only ever reads files: spools, and the raw stdout and stderr files beside them. Their names are
 `<origin>.<incarnation>.<suffix>`; `origin` is `driver`, `rank-<r>` or `controller`. Nodes that do not share the folder
 need something that mirrors their files into it; the collector does not change for them.
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +25,7 @@ from recorder.ledger.records import Event, Message, Part, read_record
 from recorder.ledger.spool import SUFFIX, SpoolLine, SpoolReader
 from recorder.ledger.steps import StepAssembler
 from recorder.ledger.streams import STDERR_SUFFIX, STDOUT_SUFFIX
+from recorder.release.secrets.masking import LineMasker, mask_text
 
 _STREAMS = {STDOUT_SUFFIX: "stdout", STDERR_SUFFIX: "stderr", SUFFIX: "logging"}
 _KEPT_BYTES = 1 << 16
@@ -87,6 +91,7 @@ class Collector:
         self._spools: dict[str, SpoolReader] = {}
         self._tails: dict[str, RawTail] = {}
         self._messages_to_skip: dict[str, int] = {}
+        self._maskers: defaultdict[str, LineMasker] = defaultdict(LineMasker)
 
     def poll(self) -> int:
         """Carry over everything that is whole; the number of records and lines carried."""
@@ -125,7 +130,7 @@ class Collector:
     def _carry_lines(self, name: str, lines: list[str]) -> int:
         if lines:
             source, now = _source(name), self._clock()
-            for line in lines:
+            for line in self._maskers[name].mask(lines):
                 self._destination.add_line(source, now, line)
         return len(lines)
 
@@ -150,7 +155,7 @@ class Collector:
             if self._messages_to_skip[name]:
                 self._messages_to_skip[name] -= 1
             else:
-                self._destination.add_line(_source(name), record.time, record.text)
+                self._destination.add_line(_source(name), record.time, mask_text(record.text))
 
     def _carry_event(self, name: str, line: SpoolLine, event: Event) -> None:
         if line.number <= self._collected.events.get(name, 0):

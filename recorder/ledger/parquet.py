@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,18 @@ class Segment:
         """The rows as they were logged: nulls left out, no hash."""
         return list(_rows(self.table.drop_columns([HASH])))
 
-    def check(self, previous: str) -> str | None:
-        """What is wrong with the chain, which should begin after hash `previous`; None when all is well."""
+    def check(self, previous: str, edited: Sequence[tuple[int, int]] = ()) -> str | None:
+        """What is wrong with the chain, which should begin after hash `previous`; None when all is well.
+
+        `edited` are ranges of rows that keep the hashes they had before they were edited.
+        """
+        numbers = {number for first, last in edited for number in range(first, last + 1)}
         if self.prev != previous:
             return f"it should follow hash {previous} and follows {self.prev}"
         last = link(previous, canonical_json({"header": self.header}))
         hashes = self.table.column(HASH).to_pylist()
         for number, (row, stored) in enumerate(zip(self.rows(), hashes, strict=True), 1):
-            last = link(last, canonical_json(row))
+            last = stored.hex() if number in numbers else link(last, canonical_json(row))
             if bytes.fromhex(last) != stored:
                 return f"row {number} does not match its hash"
         return None

@@ -15,6 +15,7 @@ from recorder.canonical import digest, digest_json, readable_json
 from recorder.capture.packages import capture_packages, requirements_text
 from recorder.capture.source import capture_source
 from recorder.capture.system import capture_system
+from recorder.release.secrets.masking import mask_values
 from recorder.tracking.workspace import lasting
 from train.config import Config
 from train.data import PreparedData
@@ -37,7 +38,8 @@ def capture(
 ) -> Captured:
     """Capture config, packages, system, source below `root`, and the data's record.
 
-    `hydra` holds `overrides` (what was typed) and `config` (Hydra's own). Raises UsageError when the source is larger
+    `hydra` holds `overrides` (what was typed) and `config` (Hydra's own). Credentials in either, and in `values`, are
+    masked; the config's digest is that of the masked values. Raises UsageError when the source is larger
     than `recorder.source_limit_mb`.
     """
     limit = int(config.recorder.source_limit_mb * 1e6)
@@ -45,11 +47,12 @@ def capture(
         root, limit, [lasting(Path(config.run.dir)).resolve(), lasting(Path(config.data.cache)).resolve()]
     )
     packages, system = capture_packages(), capture_system(os.environ)
+    values = mask_values(values)
     data = prepared.record | {"summary": prepared.summary(config.data.sequence_length)}
     files = {
         layout.RESOLVED_CONFIG: to_yaml(values),
-        layout.OVERRIDES: to_yaml(hydra["overrides"]),
-        layout.HYDRA_CONFIG: to_yaml(hydra["config"]),
+        layout.OVERRIDES: to_yaml(mask_values(hydra["overrides"])),
+        layout.HYDRA_CONFIG: to_yaml(mask_values(hydra["config"])),
         layout.PACKAGES: readable_json(packages),
         layout.REQUIREMENTS: requirements_text(packages).encode(),
         layout.SYSTEM: readable_json(system),
@@ -63,9 +66,12 @@ def capture(
 
 
 def command_line(arguments: list[str]) -> str:
-    """The command as a shell would take it again; the interpreter's and the script's folders are left out."""
+    """The command as a shell would take it again; the interpreter's and the script's folders are left out.
+
+    Credentials in it are masked.
+    """
     script = Path(arguments[0]).name if arguments else "train.py"
-    return shlex.join(["python", script, *arguments[1:]])
+    return shlex.join(["python", script, *mask_values(arguments[1:])])
 
 
 def to_yaml(values: Any) -> bytes:

@@ -1,0 +1,103 @@
+"""Writing the edited copy of a file, by what kind of file it is, so that `recorder verify` can still read it."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+from recorder.bundle import layout
+from recorder.canonical import canonical_json, digest, readable_json
+from recorder.errors import UsageError
+from recorder.release.archive_edits import edit_archive
+from recorder.release.replacement import Edited, Replacer
+from recorder.release.secrets.places import tensor_header
+from recorder.release.table_edits import edit_table
+
+_BLOCK = 4 << 20
+
+
+def edit_file(source: Path, target: Path, name: str, replacer: Replacer) -> Edited | None:
+    """Write `source`, which the bundle knows by `name`, to `target` with everything replaced.
+
+    Returns None, and writes nothing, when there is nothing to replace. Raises UsageError when it cannot be edited.
+    """
+    try:
+        return _editor(source, name)(source, target, replacer)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UsageError(
+            f"{name} holds what must not be published and cannot be edited ({error}): "
+            "withhold it, or allow it by fingerprint"
+        ) from None
+
+
+def _editor(source: Path, name: str) -> Callable[[Path, Path, Replacer], Edited | None]:
+    with source.open("rb") as file:
+        magic = file.read(4)
+    if magic == b"PAR1":
+        return edit_table
+    if magic[:2] == b"\x1f\x8b":
+        return edit_archive
+    if name.endswith(".safetensors"):
+        return _edit_tensor_header
+    if name.endswith(".jsonl") and name.startswith(
+        (f"{layout.LEDGER}/", f"{layout.METRICS}/", f"{layout.SYSTEM_METRICS}/")
+    ):
+        return _edit_chained_lines
+    return _edit_document if name.endswith(".json") else _edit_text
+
+
+def _edit_text(source: Path, target: Path, replacer: Replacer) -> Edited | None:
+    replaced = replacer.replace(source.read_bytes().split(b"\n"))
+    if not replaced.changes:
+        return None
+    target.write_bytes(b"\n".join(replaced.lines))
+    return Edited(replaced.changes)
+
+
+def _edit_document(source: Path, target: Path, replacer: Replacer) -> Edited | None:
+    """A JSON file: a replaced key may have another place in the order of keys."""
+    data = source.read_bytes()
+    replaced = replacer.replace(data.split(b"\n"))
+    if not replaced.changes:
+        return None
+    edited = b"\n".join(replaced.lines)
+    is_canonical = readable_json(json.loads(data)) == data
+    target.write_bytes(readable_json(json.loads(edited)) if is_canonical else edited)
+    return Edited(replaced.changes)
+
+
+def _edit_chained_lines(source: Path, target: Path, replacer: Replacer) -> Edited | None:
+    """Each line keeps `prev` and `hash`, so that the chain goes on; the digests of edited lines are kept."""
+    lines = source.read_bytes().split(b"\n")
+    replaced = replacer.replace(lines)
+    if not replaced.changes:
+        return None
+    edited = Edited(replaced.changes)
+    for number in replaced.changed:
+        before, after = json.loads(lines[number]), json.loads(replaced.lines[number])
+        line = canonical_json(after | {key: before[key] for key in ("prev", "hash")})
+        replaced.lines[number] = line
+        edited.lines[str(number + 1)] = digest(line + b"\n")
+    target.write_bytes(b"\n".join(replaced.lines))
+    return edited
+
+
+def _edit_tensor_header(source: Path, target: Path, replacer: Replacer) -> Edited | None:
+    """The header may become longer or shorter: tensors are placed by their distance from its end."""
+    with source.open("rb") as file:
+        header = tensor_header(file)
+        if header is None:
+            return _edit_text(source, target, replacer)
+        replaced = replacer.replace(header.split(b"\n"), "header")
+        if not replaced.changes:
+            return None
+        text = b"\n".join(replaced.lines).rstrip(b" ")
+        json.loads(text)
+        padded = text + b" " * (-len(text) % 8)
+        with target.open("wb") as out:
+            out.write(struct.pack("<Q", len(padded)) + padded)
+            while block := file.read(_BLOCK):
+                out.write(block)
+    return Edited(replaced.changes)

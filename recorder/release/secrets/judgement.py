@@ -1,0 +1,47 @@
+"""Whether a value that stands where a secret would stand is one: an example, a variable's name or code is none."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+
+from recorder.release.secrets.rule import HIDDEN
+
+# What people write where a secret will be put, and what programs print instead of one.
+_PLACEHOLDER = re.compile(
+    r"(?i)<.*>|\{.*\}?|\[.*\]|\$[\w({].*|%[(s].*|\*+.*|x{3,}|\.{2,}|-+|none|null|true|false|not[ _-]?set|unset|empty"
+    r"|redacted|hidden|(?:your|example|dummy|fake)[_ -].*|changeme|pass(?:word|wd)?|pwd|pw|secret|token|required"
+)
+# A call, an index, an attribute or an opening bracket: what stands there in a program's text.
+_CODE = re.compile(r"[A-Za-z_][\w.]*[(\[].*|(?:self|os|args|cfg|config|settings|env)\..*|[(\[].*")
+_NAME = re.compile(r"[A-Za-z_.]+")
+
+
+def is_password(match: re.Match[str]) -> bool:
+    """Whether the group `v` is a value, and no placeholder."""
+    value = match["v"]
+    return not (value.startswith(HIDDEN) or _PLACEHOLDER.fullmatch(value))
+
+
+def is_assigned_password(match: re.Match[str]) -> bool:
+    """As `is_password`; a plain word is taken for a name, as in `password=password_of_user`, and a call for code."""
+    value = match["v"]
+    return is_password(match) and not (_NAME.fullmatch(value) or _CODE.fullmatch(value)) and len(set(value)) > 3
+
+
+def is_random(match: re.Match[str]) -> bool:
+    """Whether the group `v` looks drawn by chance: letters and digits mixed, at least 3.3 bits a character."""
+    value = match["v"]
+    has_both = any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    return is_password(match) and has_both and entropy(value) >= 3.3 and "/" not in value[:2]
+
+
+def has_key_body(match: re.Match[str]) -> bool:
+    """Whether a key's content follows its first line; code that only names that line is no key."""
+    return re.search(r"[A-Za-z0-9+/=]{8}", match["v"]) is not None
+
+
+def entropy(text: str) -> float:
+    """Shannon entropy of the characters of `text`, in bits a character; 0 for an empty text."""
+    return sum(count / len(text) * math.log2(len(text) / count) for count in Counter(text).values())

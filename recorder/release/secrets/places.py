@@ -1,0 +1,121 @@
+"""Where in a file text may stand: its lines, the members of an archive, the strings of a table, a binary's header."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import struct
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from recorder.errors import BundleError
+from recorder.release.secrets.tables import table_texts
+
+_BLOCK = 8 << 20
+# A private key that begins in one block ends in the same: this much more is read where one is in sight.
+_KEY_BYTES = 64 << 10
+_LONGEST_HEADER = 100 << 20
+_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Lines of one place in a file: `place` is a member, column or header, or empty.
+
+    `first` is the number of the first line. Where lines have numbers of their own, as rows do, these are `numbers`.
+    """
+
+    place: str
+    lines: list[bytes]
+    first: int = 1
+    numbers: list[int] | None = None
+
+    def number(self, index: int) -> int:
+        """The number of the line at `index`."""
+        return self.numbers[index] if self.numbers is not None else self.first + index
+
+
+def pieces(path: Path) -> Iterator[Piece]:
+    """All text of the file at `path`, in bounded memory. What is damaged or of no known form is read as lines."""
+    with path.open("rb") as file:
+        yield from pieces_in(file, path.name)
+
+
+def pieces_in(file: IO[bytes], name: str) -> Iterator[Piece]:
+    """As `pieces`, of an open file that can be searched."""
+    magic = file.read(4)
+    file.seek(0)
+    if magic == _PARQUET:
+        yield from _table_or_lines(file)
+    elif magic[:2] == _GZIP:
+        yield from _archive(file)
+    elif name.endswith(".safetensors"):
+        yield from _tensor_header(file)
+    else:
+        yield from _lines(file)
+
+
+def _lines(file: IO[bytes]) -> Iterator[Piece]:
+    first = 1
+    while block := file.read(_BLOCK):
+        block += file.readline(_BLOCK)
+        if b"PRIVATE KEY" in block[-_KEY_BYTES:]:
+            block += file.read(_KEY_BYTES) + file.readline(_BLOCK)
+        lines = block.removesuffix(b"\n").split(b"\n")
+        yield Piece("", lines, first)
+        first += len(lines)
+
+
+def _tensor_header(file: IO[bytes]) -> Iterator[Piece]:
+    """The header alone: tensors are numbers, and gigabytes."""
+    header = tensor_header(file)
+    if header is not None:
+        yield Piece("header", header.split(b"\n"))
+    else:
+        file.seek(0)
+        yield from _lines(file)
+
+
+def tensor_header(file: IO[bytes]) -> bytes | None:
+    """The JSON header of a safetensors file, after which `file` then stands; None when it has none."""
+    start = file.read(8)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+    header = file.read(length) if 0 < length <= _LONGEST_HEADER else b""
+    try:
+        return header if isinstance(json.loads(header), dict) else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _archive(file: IO[bytes]) -> Iterator[Piece]:
+    """Every member of a tar.gz, by name, and its name itself; another gzip file's lines."""
+    try:
+        with tarfile.open(fileobj=file, mode="r:gz", errors="surrogateescape") as archive:
+            for member in archive:
+                described = f"{member.name} {member.linkname} {member.uname} {member.gname}".strip()
+                yield Piece(member.name, [described.encode(errors="surrogateescape")], 0)
+                if (opened := archive.extractfile(member)) is not None:
+                    for piece in pieces_in(io.BytesIO(opened.read()), member.name):
+                        place = f"{member.name}!{piece.place}" if piece.place else member.name
+                        yield Piece(place, piece.lines, piece.first, piece.numbers)
+            return
+    except tarfile.ReadError:
+        file.seek(0)
+    try:
+        yield from _lines(io.BytesIO(gzip.GzipFile(fileobj=file).read()))
+    except (OSError, EOFError, zlib.error):
+        file.seek(0)
+        yield from _lines(file)
+
+
+def _table_or_lines(file: IO[bytes]) -> Iterator[Piece]:
+    try:
+        yield from (Piece(place, lines, numbers=numbers) for place, lines, numbers in table_texts(file))
+    except BundleError:
+        file.seek(0)
+        yield from _lines(file)
