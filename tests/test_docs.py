@@ -17,6 +17,7 @@ ARGUMENTS = {
     "recording": "1",
     "checkpoint": "1",
     "verify": "0.5",
+    "secret_scan": "1",
     "overhead": "3",
     "startup": "1",
     "recovery": "1 1",

@@ -15,6 +15,7 @@ from recorder.bundle.files import digest_file
 from recorder.canonical import readable_json
 from recorder.checkpoint.record import commit_marker
 from recorder.errors import ConfigError, RunNotFound, UsageError
+from recorder.release.secrets.masking import mask_values
 from recorder.run import Run
 from train.compose import plain
 from train.origin import Origin, resolve_origin
@@ -123,3 +124,21 @@ def test_a_fork_can_exchange_a_whole_group(recorded: Path) -> None:
 def test_what_is_not_there_is_named(recorded: Path, override: str, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text.replace("(", "\\(")):
         resolve(recorded, override)
+
+
+@pytest.fixture
+def masked(recorded: Path) -> Path:
+    """As `recorded`; its config held a password, which was masked as it was recorded."""
+    values = yaml.safe_load((recorded / layout.RESOLVED_CONFIG).read_bytes())
+    values["data"]["cache"] = "s3://lab:" + "pw77@store/a"
+    (recorded / layout.RESOLVED_CONFIG).write_bytes(yaml.safe_dump(mask_values(values)).encode())
+    return recorded
+
+
+def test_a_masked_value_must_be_given_again(masked: Path) -> None:
+    for how in ("run.resume=first", "run.fork=first@100"):
+        overrides = [f"run.dir={masked.parent}", how]
+        with pytest.raises(ConfigError, match=r"data\.cache held a credential.*data\.cache=VALUE"):
+            resolve_origin(composed(*overrides), overrides)
+        overrides.append("data.cache=other")
+        assert resolve_origin(composed(*overrides), overrides).values["data"]["cache"] == "other"

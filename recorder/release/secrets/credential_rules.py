@@ -115,6 +115,7 @@ _MESSAGES = (
         "discord-token",
         "MT MD Mj Mz ND NT Nj Nz OD OT",
         r"(?:M[TDjz]|N[DTjz]|O[DT])[A-Za-z0-9_-]{22,26}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}",
+        look=r"(?:M[TDjz]|N[DTjz]|O[DT])[A-Za-z0-9_-]{3,}[.]",
     ),
     Rule("telegram-token", ":AA", r"[0-9]{8,10}:AA[A-Za-z0-9_-]{33}", ends=True),
     Rule("sendgrid-key", "SG.", r"SG\.[A-Za-z0-9_-]{20,24}\.[A-Za-z0-9_-]{39,50}"),
@@ -153,32 +154,35 @@ _KEYS = (
     PGP_KEY,
     SSH_KEY,
     OTHER_KEY,
-    Rule("putty-private-key", "PuTTY-User-Key-File-", r"PuTTY-User-Key-File-[0-9]: (?P<v>\S+)"),
+    Rule("putty-private-key", "PuTTY-User-Key-File-", r"PuTTY-User-Key-File-[0-9]: (?P<v>[^\s\\\x1b]+)"),
     Rule("age-secret-key", "AGE-SECRET-KEY-1", r"AGE-SECRET-KEY-1[A-Z0-9]{50,}"),
     Rule("kubeconfig-key", "client-key-data", rf"client-key-data{_IS}(?P<v>[A-Za-z0-9+/=]{{16,}})"),
     Rule("json-web-token", "eyJ", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
 )
+_URL_WITH_USER = r"://[^\s/]+@"
 _PASSWORDS = (
     Rule(
         "database-url",
-        "://",
+        "@",
         r"(?i:postgres|postgresql|mysql|mariadb|mongodb|redis|rediss|amqp|amqps|mssql|oracle|clickhouse|cockroachdb|sqlserver)"
         r"(?:\+[a-z0-9]{2,12})?://[^\s/:@\"'<>]{0,64}:(?P<v>[^\s/\"'<>]{1,128})@[A-Za-z0-9\[]",
         weak=True,
         is_secret=is_password,
+        look=_URL_WITH_USER,
     ),
     Rule(
         "url-password",
-        "://",
+        "@",
         r"[A-Za-z][A-Za-z0-9+.-]{1,16}://[^\s/:@\"'<>]{0,64}:(?P<v>[^\s/\"'<>]{1,128})@[A-Za-z0-9\[]",
         weak=True,
         is_secret=is_password,
+        look=_URL_WITH_USER,
     ),
-    Rule("url-token", "://", r"https?://(?P<v>[A-Za-z0-9_-]{20,})@[A-Za-z0-9]", is_secret=is_random),
+    Rule("url-token", "@", r"https?://(?P<v>[A-Za-z0-9_-]{20,})@[A-Za-z0-9]", is_secret=is_random, look=_URL_WITH_USER),
     Rule(
         "netrc-password",
         "password",
-        r"(?:login|account|user)\s{1,8}\S{1,64}\s{1,8}password\s{1,8}(?P<v>\S{1,64})",
+        r"(?:login|account|user)\s{1,8}\S{1,64}\s{1,8}password\s{1,8}(?P<v>[^\s\"'\\\x1b]{1,64})",
         weak=True,
         is_secret=is_password,
     ),
@@ -201,7 +205,7 @@ _PASSWORDS = (
     Rule(
         "password",
         "(?i)password passwd passphrase _pwd _pass",
-        rf"(?i:password|passwd|passphrase|_pwd|_pass){_IS}(?P<v>[^\s\"'\\,;]{{6,64}})",
+        rf"(?i:password|passwd|passphrase|_pwd|_pass){_IS}(?P<v>[^\s\"'\\,;\x1b]{{6,64}})",
         weak=True,
         begins=False,
         is_secret=is_assigned_password,

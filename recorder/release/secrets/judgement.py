@@ -15,6 +15,7 @@ _PLACEHOLDER = re.compile(
 )
 # A call, an index, an attribute or an opening bracket: what stands there in a program's text.
 _CODE = re.compile(r"[A-Za-z_][\w.]*[(\[].*|(?:self|os|args|cfg|config|settings|env)\..*|[(\[].*")
+_PATH = re.compile(r"~?\.{0,2}/[a-z]+/|[a-z]+://")
 _NAME = re.compile(r"[A-Za-z_.]+")
 
 
@@ -31,10 +32,10 @@ def is_assigned_password(match: re.Match[str]) -> bool:
 
 
 def is_random(match: re.Match[str]) -> bool:
-    """Whether the group `v` looks drawn by chance: letters and digits mixed, at least 3.3 bits a character."""
+    """Whether the group `v` looks drawn by chance: letters and digits, at least 3.3 bits a character, and no path."""
     value = match["v"]
     has_both = any(map(str.isdigit, value)) and any(map(str.isalpha, value))
-    return is_password(match) and has_both and entropy(value) >= 3.3 and "/" not in value[:2]
+    return is_password(match) and has_both and entropy(value) >= 3.3 and not _PATH.match(value)
 
 
 def has_key_body(match: re.Match[str]) -> bool:

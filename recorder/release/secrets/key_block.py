@@ -9,8 +9,8 @@ from recorder.release.secrets.rule import Rule, Span
 
 _BEGIN = re.compile(r"-----BEGIN (?P<what>(?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?)-----\s*$")
 # A line of base64 at the end of a line: a log has the time before it, a patch its mark, YAML its indentation.
-_BODY = re.compile(r"(?:^|[\s+\"'-])(?P<v>[A-Za-z0-9+/=]+)[\"',]?\s*$")
-_FIRST_BODY = re.compile(r"(?:^|[\s+\"'-])[A-Za-z0-9+/]{16,}={0,2}[\"',]?\s*$")
+_BODY = re.compile(r"(?:^[+-]?|[\s\"'])(?P<v>[A-Za-z0-9+/=]+)[\"',]?\s*$")
+_FIRST_BODY = re.compile(r"(?:^[+-]?|[\s\"'])[A-Za-z0-9+/]{16,}={0,2}[\"',]?\s*$")
 _BETWEEN = re.compile(r"(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset): .*$")
 _LONGEST = 1000
 

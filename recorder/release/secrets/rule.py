@@ -79,11 +79,17 @@ class Rule:
     def spans(self, text: str) -> Iterator[Span]:
         """Every place in `text` that this rule is about, left to right."""
         for match in self._search(text):
-            start, end = match.span("v") if "v" in match.re.groupindex else match.span()
-            if start == end or text.startswith(HIDDEN, start):
+            named = "v" in match.re.groupindex and match["v"] is not None
+            start, end = match.span("v") if named else match.span()
+            if start == end or text.startswith(HIDDEN, start) or _is_in_mask(text, start):
                 continue
             if self.is_secret is None or self.is_secret(match):
                 yield Span(start, end, self)
+
+
+def _is_in_mask(text: str, place: int) -> bool:
+    """Whether `place` is within a mask, whose kind is a word that rules look for."""
+    return text.rfind(HIDDEN, 0, place) > text.rfind(">", 0, place)
 
 
 def without_overlaps(spans: list[Span]) -> list[Span]:

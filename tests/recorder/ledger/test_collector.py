@@ -273,3 +273,33 @@ def test_an_event_carries_what_json_says(tmp_path: Path) -> None:
     notebook = Notebook()
     new_collector(tmp_path, notebook).finish()
     assert json.dumps(notebook.events[0][1]) == '{"values": {"3": "NaN"}, "file": "\\udcff"}'
+
+
+def test_credentials_are_masked_before_they_reach_the_bundle(tmp_path: Path) -> None:
+    token = "ghp_" + "aB3" * 12
+    spool = SpoolWriter(tmp_path / "rank-0.0.spool", lambda: 1.0)
+    spool.write("hello", {"pid": 1, "started": 1, "host": "node-a"})
+    spool.write("log", {"level": "INFO", "logger": "x", "text": f"sent\n{token}"})
+    (tmp_path / "rank-0.0.out").write_text(f"plain\n{token}\n")
+    notebook = Notebook()
+    collector = new_collector(tmp_path, notebook)
+    collector.poll()
+    with (tmp_path / "rank-0.0.out").open("a") as file:
+        file.write(f"and {token}")
+    collector.finish()
+    texts = [*notebook.texts("stdout"), *notebook.texts("logging")]
+    assert len(texts) == 4
+    assert not any(token in text for text in texts)
+    assert [text.count("<hidden:github-token:") for text in texts] == [0, 1, 1, 1]
+
+
+def test_a_key_that_is_printed_in_parts_is_masked_whole(tmp_path: Path) -> None:
+    body = ["MIIE" + "q7" * 30, "b8" * 32, "c9" * 32]
+    lines = ["-----BEGIN " + "PRIVATE KEY-----", *body, "-----END " + "PRIVATE KEY-----", "x" * 32]
+    notebook = Notebook()
+    collector = new_collector(tmp_path, notebook)
+    for line in lines:
+        with (tmp_path / "rank-0.0.out").open("a") as file:
+            file.write(f"{line}\n")
+        collector.poll()
+    assert [text for text in notebook.texts("stdout") if "<hidden:private-key:" not in text] == [lines[0], *lines[4:]]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,10 @@ from typing import Any
 import pytest
 from helpers import bundles, recovery
 from helpers.browsers import browser
+from helpers.commands import REPOSITORY
+
+# Last, since one of the benchmarks has the name of a package.
+sys.path.append(str(REPOSITORY / "benchmarks"))
 
 
 @pytest.fixture(scope="session")
