@@ -73,6 +73,8 @@ def test_a_file_that_comes_back_or_goes_without_a_word_is_a_finding(copy: Path) 
     (copy / "checkpoints/step-00000010/state.json").unlink()
     (copy / "checkpoints/step-00000012/state.json").unlink()
     assert {finding.file for finding in verify_bundle(copy).findings} == {"checkpoints/step-00000012/state.json"}
+    [missing] = verify_bundle(copy, quick=True).findings
+    assert (missing.kind, missing.file) == ("missing", "checkpoints/step-00000012/state.json")
 
 
 @pytest.mark.parametrize(
