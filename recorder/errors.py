@@ -4,6 +4,7 @@
     ├── BundleError                 the bundle's own content is broken or unreadable
     ├── RecordingError              the record could not be written (disk full, folder not writable)
     ├── TrackingError               DVC's cache or a remote did not take or give what it should; training goes on
+    ├── TransferError               a place for releases did not take or give what it should
     ├── RunFailed                   training ended without finishing
     │   └── NonFiniteError          loss or gradients became NaN or infinite and the policy is to stop
     ├── UsageError                  exit 2: the request cannot be carried out as it was put
@@ -35,6 +36,10 @@ class RecordingError(RecorderError):
 
 class TrackingError(RecorderError):
     """DVC's cache or a remote did not take or give what it should."""
+
+
+class TransferError(RecorderError):
+    """A place for releases did not take or give what it should."""
 
 
 class RunFailed(RecorderError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Kind = Literal[
@@ -22,6 +22,7 @@ Kind = Literal[
     "config",  # what was used is not what was recorded
     "addendum",  # what came after the seal is damaged, or does not fit
     "seal",  # an earlier seal is damaged, or does not fit
+    "signature",  # a release's signature is not valid, or is over other files
     "torn",  # a file ends in the middle of a record, as a killed writer leaves it
 ]
 
@@ -62,6 +63,14 @@ class Report:
     def record(self) -> dict[str, Any]:
         """As JSON, with the keys `ok`, `anchored` and `findings` that others rely on."""
         return {"ok": self.ok, **asdict(self)}
+
+
+def anchored_by_root(report: Report, root: str) -> Report:
+    """`report` with what it says of the `root` that somebody was given."""
+    if report.root == root:
+        return replace(report, anchored=report.ok)
+    wrong = Finding("bundle.json", f"its root is {report.root}, not the {root} that was given", "manifest")
+    return replace(report, findings=(*report.findings, wrong))
 
 
 @dataclass

@@ -36,6 +36,9 @@ PARTIAL = ".partial"
 LOCKS = ".locks"
 # And the notes on which files of it were read back from disk.
 READ_BACK = ".read-back"
+# And, where they were fetched from a release, the note on what was not; in a release they are in a folder of this name.
+NOT_FETCHED = ".not-fetched.json"
+RELEASED = "runs"
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 _CHECKPOINT = re.compile(r"step-(\d{8,})")

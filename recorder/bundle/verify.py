@@ -54,6 +54,7 @@ def _examine(path: Path, quick: bool, progress: Progress | None) -> Report:
             files.digest_all(progress)
         _look_inside(files, manifest, state, findings)
     findings.counts.update({"files": len(files.sizes), "bytes": sum(files.sizes.values())})
+    _note_not_fetched(files, findings)
     if more := findings.left_out():
         findings.note(f"{more} more findings of the same kinds in the same files")
     return Report(
@@ -65,6 +66,14 @@ def _examine(path: Path, quick: bool, progress: Progress | None) -> Report:
         notes=tuple(findings.notes),
         counts=dict(sorted(findings.counts.items())),
     )
+
+
+def _note_not_fetched(files: Files, findings: Findings) -> None:
+    """What was left behind when the bundle was fetched from a release, and so could not be looked at."""
+    if files.absent:
+        findings.counts["not_fetched"] = len(files.absent)
+        folders = sorted({name.split("/")[0] for name in files.absent})
+        findings.note(f"{len(files.absent)} files were not fetched, in {', '.join(folders)}: nothing is said of them")
 
 
 def _note_read_back(path: Path, manifest: dict[str, Any], findings: Findings) -> None:

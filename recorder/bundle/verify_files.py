@@ -12,6 +12,7 @@ from recorder.bundle import layout
 from recorder.bundle.alterations import Alterations
 from recorder.bundle.files import blake3_file
 from recorder.bundle.findings import Findings
+from recorder.bundle.not_fetched import not_fetched_of
 
 # Called with the bytes digested so far and those there are.
 Progress = Callable[[int, int], None]
@@ -23,7 +24,7 @@ class Files:
     """The regular files of a bundle but the manifest, with their sizes; links are found and never followed.
 
     A file is `sound` until something is found wrong with it as a whole. Only sound files are looked into: what is
-    wrong inside a damaged one would be said twice.
+    wrong inside a damaged one would be said twice. `absent` are files that are known not to have been fetched.
 
     `altered` is what the addenda say. Of a file that they list as edited, and that is here as they say, size and digest
     are those it had before, so that everything recorded about it can be compared. Of one that was withheld they are
@@ -45,10 +46,15 @@ class Files:
                 self.odd.add(name)
                 findings.add(name, "link", "it is not a regular file; a bundle holds no links, pipes or devices")
         self.sizes.pop(layout.MANIFEST, None)
+        self.absent = not_fetched_of(bundle) - self.sizes.keys() - self.odd
 
     def below(self, folder: str) -> list[str]:
         """The files below `folder`, sorted."""
         return sorted(name for name in self.sizes if name.startswith(f"{folder}/"))
+
+    def any_absent(self, folder: str) -> bool:
+        """Whether a file below `folder` was not fetched."""
+        return any(name.startswith(f"{folder}/") for name in self.absent)
 
     def sound(self, name: str) -> bool:
         """Whether the file is there and nothing is wrong with it as a whole."""
@@ -59,8 +65,8 @@ class Files:
         return name in self.altered.tombstones and name not in self.sizes
 
     def has(self, name: str) -> bool:
-        """Whether the file, or its tombstone, is there."""
-        return name in self.sizes or self.withheld(name)
+        """Whether the file, or its tombstone, is there, or was left behind when the bundle was fetched."""
+        return name in self.sizes or self.withheld(name) or name in self.absent
 
     def known(self, name: str) -> bool:
         """Whether its size and digest can be compared: it is sound, or was withheld."""
@@ -139,12 +145,16 @@ def check_manifest(
     if not isinstance(recorded, dict):
         findings.add(layout.MANIFEST, "manifest", "it names no files")
         return
-    for name in sorted(recorded.keys() - files.sizes.keys() - files.odd):
+    for name in sorted(recorded.keys() - files.sizes.keys() - files.odd - files.absent):
         if not files.withheld(name):
             findings.add(name, "missing", "the manifest has it, the bundle has not")
     for name in sorted(files.sizes.keys() - recorded.keys() - added):
         findings.add(name, "extra", "the bundle has it, the manifest has not")
-    known = {name: record if isinstance(record, dict) else {} for name, record in recorded.items() if files.has(name)}
+    known = {
+        name: record if isinstance(record, dict) else {}
+        for name, record in recorded.items()
+        if files.has(name) and name not in files.absent
+    }
     for name, record in sorted(known.items()):
         if files.size(name) != record.get("size"):
             files.damage(name, f"it has {files.size(name)} bytes instead of {record.get('size')}")

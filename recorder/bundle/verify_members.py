@@ -34,6 +34,8 @@ def check_members(
     How a worker ended is not asked while the run is being written. Where a segment is damaged, which is a finding of
     its own, nothing is said about what might be missing because of that.
     """
+    if files.any_absent(layout.METRICS):
+        return
     if not all(files.sound(name) for folder in (layout.LEDGER, layout.METRICS) for name in files.below(folder)):
         return
     for number, attempt in sorted(ledger.attempts.items()):

@@ -44,6 +44,8 @@ def check_series(
 
     `wanted` are steps whose fingerprints are needed. A torn last line is a finding unless the run is being written.
     """
+    if files.any_absent(series):
+        return SeriesFacts()
     reader = _Reader(files, series, genesis, wanted, findings)
     numbered = _segments(files, series, findings)
     before = 0

@@ -28,7 +28,7 @@ def check_steps(
 
     `origin` is the step whose state the run began with: 0, or what it was forked from.
     """
-    if not all(files.sound(name) for name in files.below(layout.METRICS)):
+    if files.any_absent(layout.METRICS) or not all(files.sound(name) for name in files.below(layout.METRICS)):
         return
     _check_order(ledger, series, origin, findings)
     _check_repeats(files, ledger, series, promises, findings)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from recorder import __version__
-from recorder.cli import diff, doctor, list, metrics, repair, report, scale, show, site, timeline, verify
+from recorder.cli import diff, doctor, get, list, metrics, release, repair, report, scale, show, site, timeline, verify
 from recorder.cli.console import printable
 from recorder.errors import RecorderError, UsageError
 
@@ -29,6 +29,8 @@ _COMMANDS = {
     "scale": scale,
     "report": report,
     "site": site,
+    "release": release,
+    "get": get,
     "doctor": doctor,
 }
 _EXIT_CODES = "exit codes: 0 fine, 1 a finding, 2 wrong use, 3 this machine cannot do it"

@@ -16,7 +16,7 @@ from recorder.errors import MachineError, RecordingError
 
 Recorder = Callable[..., Any]
 
-COMMANDS = ["list", "show", "timeline", "verify", "diff", "doctor"]
+COMMANDS = ["list", "show", "timeline", "verify", "diff", "doctor", "release", "get"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,88 @@
+"""Putting the files of a release together on this machine, and listing them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from recorder.bundle import layout
+from recorder.bundle.files import recording_errors, write_file
+from recorder.bundle.manifest import bundle_files, read_manifest
+from recorder.bundle.verify import verify_bundle
+from recorder.errors import RecordingError
+from recorder.release.manifest import RELEASE, RUNS, SIGNATURE, FileRecord, Release, build_release, record_file
+from recorder.release.work import Work
+
+
+def copy_bundle(bundle: Path, target: Path) -> tuple[int, int]:
+    """Make `target` a copy of the bundle; number and bytes of its files. A killed call leaves nothing at `target`.
+
+    Files of a sealed bundle, which never change, are linked and not copied. Raises RecordingError.
+    """
+    sealed = read_manifest(bundle) is not None
+    begun = target.with_name(f".{target.name}{layout.PARTIAL}")
+    names = [*bundle_files(bundle), *([layout.MANIFEST] if sealed else [])]
+    with recording_errors(target):
+        for stale in (begun, target):
+            if stale.exists():
+                shutil.rmtree(stale)
+        for name in names:
+            _place(bundle / name, begun / name, link=sealed)
+        begun.rename(target)
+    return len(names), sum((target / name).stat().st_size for name in names)
+
+
+def record_stage(stage: Path) -> dict[str, FileRecord]:
+    """The record of every file in the stage but release.json and the signature. Raises RecordingError for a link."""
+    for stale in stage.glob(f".{RELEASE}.*"):
+        # Left by a call that was killed while it wrote the same file.
+        stale.unlink()
+    names = [path.relative_to(stage).as_posix() for path in sorted(stage.rglob("*")) if not path.is_dir()]
+    for name in names:
+        if (stage / name).is_symlink():
+            raise RecordingError(f"{name} in {stage} is a link; a release holds none")
+    return {name: record_file(stage / name) for name in names if name not in {RELEASE, SIGNATURE}}
+
+
+def list_stage(work: Work) -> Release:
+    """Take the digests of everything in the stage and write its release.json.
+
+    Raises RecordingError when a staged bundle does not verify: something was changed since it was verified.
+    """
+    files = record_stage(work.stage)
+    runs = [run | {"root": _staged_root(work, str(run["id"]))} for run in work.facts["runs"]]
+    release = build_release(
+        files,
+        runs=runs,
+        created=work.created,
+        withheld=work.facts.get("withheld", []),
+        allowed=work.facts.get("allowed", []),
+        as_is=bool(work.facts["problems"]),
+        signed=work.request.signed,
+    )
+    write_file(work.stage / RELEASE, release.data())
+    return release
+
+
+def _staged_root(work: Work, run: str) -> str | None:
+    """The root of a staged bundle, which still is what was verified, unless it is published as it is."""
+    report = verify_bundle(work.stage / RUNS / run, quick=True)
+    if report.findings and not work.facts["problems"]:
+        first = report.findings[0]
+        raise RecordingError(f"{first.file} of {run} was changed after it was verified ({first.reason}): call again")
+    return report.root
+
+
+def _place(source: Path, target: Path, *, link: bool) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_symlink():
+        raise RecordingError(f"{source} is a link; a release holds none")
+    if link:
+        try:
+            os.link(source, target)
+        except OSError:
+            # Another file system, or one without links.
+            shutil.copy2(source, target)
+    else:
+        shutil.copy2(source, target)

@@ -1,0 +1,42 @@
+"""Keys to sign releases with, and releases of the bundles in a folder."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from recorder.release.destinations.folder import Folder
+from recorder.release.destinations.protocol import Destination
+from recorder.release.publish import Published, release_runs
+from recorder.release.work import Request
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A signer's private key, its public key, and the public key of somebody else."""
+
+    private: Path
+    public: Path
+    other: Path
+
+
+def make_key(path: Path) -> Path:
+    """A new private key at `path`, and beside it the public one, as a lab makes them."""
+    command = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", path]
+    subprocess.run(command, check=True, capture_output=True)
+    command = ["openssl", "ec", "-in", path, "-pubout", "-out", path.with_suffix(".pub")]
+    subprocess.run(command, check=True, capture_output=True)
+    return path
+
+
+def publish(lab: Path, to: Destination | Path, *names: str, key: Path | None = None, as_is: bool = False) -> Published:
+    """Release the runs of these names below `lab`, `demo-1` when there are none."""
+    chosen = tuple(lab / "runs" / name for name in names or ("demo-1",))
+    destination = Folder(to) if isinstance(to, Path) else to
+    return release_runs(Request(lab / "runs", chosen, key=key, as_is=as_is), destination)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below `folder`, hidden ones included."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import bundles
+from helpers.dvc_repositories import isolate_dvc
+from helpers.publishing import Keys, make_key, publish
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path: Path) -> Iterator[None]:
+    before = dict(os.environ)
+    isolate_dvc(tmp_path / "dvc-settings")
+    os.environ |= {"AWS_ACCESS_KEY_ID": "anyone", "AWS_SECRET_ACCESS_KEY": "anything", "AWS_MAX_ATTEMPTS": "1"}
+    os.environ |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(tmp_path / "hf")}
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    folder = tmp_path_factory.mktemp("keys")
+    return Keys(make_key(folder / "own.pem"), folder / "own.pub", make_key(folder / "other.pem").with_suffix(".pub"))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Path:
+    """A folder with `runs/` of a finished and a killed run, and `released/`, the signed release of the first."""
+    folder = tmp_path_factory.mktemp("made")
+    bundles.finished(folder / "runs")
+    bundles.killed(folder / "runs", "killed-1")
+    publish(folder, folder / "released", key=keys.private)
+    return folder
+
+
+@pytest.fixture
+def lab(made: Path, tmp_path: Path) -> Path:
+    """A copy of `made` to change."""
+    return Path(shutil.copytree(made, tmp_path / "lab"))
