@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
-from recorder.bundle import layout
-from recorder.bundle.files import recording_errors, write_file
-from recorder.bundle.manifest import bundle_files, read_manifest
+from recorder.bundle.files import write_file
 from recorder.bundle.verify import verify_bundle
 from recorder.errors import RecordingError
 from recorder.release.manifest import RELEASE, RUNS, SIGNATURE, FileRecord, Release, build_release, record_file
 from recorder.release.work import Work
-
-
-def copy_bundle(bundle: Path, target: Path) -> tuple[int, int]:
-    """Make `target` a copy of the bundle; number and bytes of its files. A killed call leaves nothing at `target`.
-
-    Files of a sealed bundle, which never change, are linked and not copied. Raises RecordingError.
-    """
-    sealed = read_manifest(bundle) is not None
-    begun = target.with_name(f".{target.name}{layout.PARTIAL}")
-    names = [*bundle_files(bundle), *([layout.MANIFEST] if sealed else [])]
-    with recording_errors(target):
-        for stale in (begun, target):
-            if stale.exists():
-                shutil.rmtree(stale)
-        for name in names:
-            _place(bundle / name, begun / name, link=sealed)
-        begun.rename(target)
-    return len(names), sum((target / name).stat().st_size for name in names)
 
 
 def record_stage(stage: Path) -> dict[str, FileRecord]:
@@ -72,17 +50,3 @@ def _staged_root(work: Work, run: str) -> str | None:
         first = report.findings[0]
         raise RecordingError(f"{first.file} of {run} was changed after it was verified ({first.reason}): call again")
     return report.root
-
-
-def _place(source: Path, target: Path, *, link: bool) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_symlink():
-        raise RecordingError(f"{source} is a link; a release holds none")
-    if link:
-        try:
-            os.link(source, target)
-        except OSError:
-            # Another file system, or one without links.
-            shutil.copy2(source, target)
-    else:
-        shutil.copy2(source, target)

@@ -27,7 +27,8 @@ Json = dict[str, Any]
 def read_tokenizer(bundle: Bundle, given: Path | None = None) -> Json:
     """All that makes the run's tokenizer: its data/tokenizer.json, or the file `given` for a run that recorded none.
 
-    It has the digest in data/dataset.json. Raises BundleError where nothing has, UsageError when `given` has another.
+    It has the digest in data/dataset.json. Raises UsageError where nothing has, or `given` has another; BundleError for
+    a damaged record.
     """
     dataset = bundle.document(layout.DATASET)
     recorded = (dataset or {}).get("tokenizer")
@@ -45,7 +46,7 @@ def read_tokenizer(bundle: Bundle, given: Path | None = None) -> Json:
     if found is None and digest_json(_BYTES) == expected:
         found = _BYTES
     if found is None:
-        raise BundleError(
+        raise UsageError(
             f"{bundle.id} has no {layout.TOKENIZER}: an older version recorded it; give the tokenizer.json "
             "of its prepared data (in data.cache), whose digest is checked"
         )

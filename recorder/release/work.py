@@ -12,7 +12,7 @@ from typing import Any
 
 from recorder.bundle.files import write_file
 from recorder.bundle.manifest import bundle_files, read_manifest
-from recorder.canonical import digest_json, readable_json, utc_text
+from recorder.canonical import digest, digest_json, readable_json, utc_text
 
 FOLDER = ".release"
 _JOURNAL = "steps.json"
@@ -21,7 +21,11 @@ _STAGE = "release"
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be released, and how. `key` and `sigstore` are the ways of signing, of which there may be none."""
+    """What is to be released, and how. `key` and `sigstore` are the ways of signing, of which there may be none.
+
+    `allow` are fingerprints of findings of the secrets gate; `withhold` are paths in bundles, with `*`, each with
+    `=REASON` or not; `statement` is a file of what the publisher states.
+    """
 
     runs: Path
     bundles: tuple[Path, ...]
@@ -30,6 +34,7 @@ class Request:
     as_is: bool = False
     key: Path | None = None
     sigstore: bool = False
+    statement: Path | None = None
 
     @property
     def signed(self) -> str | None:
@@ -45,6 +50,7 @@ class Request:
             "withhold": sorted(self.withhold),
             "as_is": self.as_is,
             "signed": self.signed,
+            "statement": digest(self.statement.read_bytes()) if self.statement is not None else None,
         }
         return f"{self.bundles[0].name[:60]}-{digest_json(asked)[:12]}"
 

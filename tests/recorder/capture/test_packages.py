@@ -54,15 +54,15 @@ def test_index_package(install):
 
 
 def test_repository_package_is_asked_for_by_its_commit_without_the_password(install):
-    commit, password = "0123456789" * 4, "pass" + "word"
+    commit, word = "0123456789" * 4, "pass" + "word"
     url = {
-        "url": f"https://me:{password}@example.org/alpha.git",
+        "url": f"https://me:{word}@example.org/alpha.git",
         "vcs_info": {"vcs": "git", "commit_id": commit, "requested_revision": "main"},
         "subdirectory": "python",
     }
     install("alpha", "1.0", url=url)
     captured = capture_packages()
-    assert password.encode() not in canonical_json(captured)
+    assert word.encode() not in canonical_json(captured)
     line = only_requirement(requirements_text(captured))
     assert line == f"alpha @ git+https://example.org/alpha.git@{commit}#subdirectory=python"
     assert Requirement(line).url

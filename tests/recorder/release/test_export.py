@@ -149,7 +149,7 @@ def test_a_target_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_run_that_did_not_record_its_tokenizer_takes_the_right_one_and_no_other(tmp_path: Path) -> None:
     bundle = Bundle(trained(tmp_path / "runs", CHARS, {2: llama(CHARS)}, files={layout.TOKENIZER: None}))
     with pytest.raises(
-        BundleError, match=r"no data/tokenizer\.json: an older version recorded it; give the tokenizer\.json"
+        UsageError, match=r"no data/tokenizer\.json: an older version recorded it; give the tokenizer\.json"
     ):
         export_model(bundle, tmp_path / "out")
     given = tmp_path / "given.json"

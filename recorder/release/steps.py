@@ -1,0 +1,243 @@
+"""The steps of a release that are done on this machine, in order: from recorded bundles to a signed stage."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from recorder.bundle import layout
+from recorder.bundle.files import write_file
+from recorder.bundle.findings import Report
+from recorder.bundle.manifest import bundle_files
+from recorder.bundle.reader import Bundle
+from recorder.bundle.state import RUNNING, SEALED
+from recorder.bundle.verify import verify_bundle
+from recorder.checkpoint.record import read_commit_marker
+from recorder.errors import BundleError, UsageError
+from recorder.release.contents import CARD, CITATION, CRATE, CROISSANT, OPENNESS, Contents
+from recorder.release.describe import describe as described
+from recorder.release.export import Exported, export_model, newest_step, why_not
+from recorder.release.manifest import RELEASE, RUNS, Release, parse_release
+from recorder.release.pseudonyms import read_or_make_key
+from recorder.release.redaction import redact as redacted
+from recorder.release.report.page import parent_of
+from recorder.release.report.page import report as report_page
+from recorder.release.secrets.gate import scan_bundle
+from recorder.release.secrets.names import machine_names, recorded_names
+from recorder.release.secrets.private_rules import Names
+from recorder.release.signing import sign_release
+from recorder.release.stage import list_stage, record_stage
+from recorder.release.statement import Statement, read_statement
+from recorder.release.work import Work
+
+_WITHHELD = "withheld by the publisher"
+
+
+class SecretsFound(BundleError):
+    """Secrets bar a release. `findings` are records of them, each with its `run`."""
+
+    def __init__(self, findings: list[dict[str, Any]]) -> None:
+        super().__init__(
+            f"{_count(len(findings), 'secret')} must not be published: revoke what is real, and withhold its file "
+            "(--withhold PATH); let through what is none (--allow FINGERPRINT)"
+        )
+        self.findings = findings
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: does its part of the work and returns what to say of it in a line."""
+
+    name: str
+    run: Callable[[Work], str]
+
+
+def verify(work: Work) -> str:
+    """Refuse what is open or does not verify, unless the release is to be marked as it is."""
+    runs, faults = [], []
+    for path in work.request.bundles:
+        report = verify_bundle(path)
+        if report.state == RUNNING:
+            raise UsageError(f"{path.name} is still being written: wait for its end, or stop it")
+        if fault := _fault(report):
+            faults.append(f"{path.name} {fault}")
+        state = "sealed" if report.state == SEALED else "open"
+        runs.append({"id": path.name, "state": state, "outcome": Bundle(path).outcome})
+    if faults and not work.request.as_is:
+        raise BundleError(f"{'; '.join(faults)}; --as-is publishes it, and says so")
+    work.facts |= {"runs": runs, "problems": faults}
+    return f"{_count(len(runs), 'bundle')}, {'; '.join(faults) or 'consistent'}"
+
+
+def secrets(work: Work) -> str:
+    """Find what must not be published. Raises UsageError for an allowed fingerprint of nothing that is there."""
+    found: list[dict[str, Any]] = []
+    allowed: list[dict[str, Any]] = []
+    private: Counter[str] = Counter()
+    unknown = set(work.request.allow)
+    scanned = 0
+    for path in work.request.bundles:
+        left_out = set(_withheld(work, path))
+        verdict = scan_bundle(path, _names(path), work.request.allow, left_out)
+        found += [{"run": path.name, **finding.record()} for finding in verdict.credentials]
+        allowed += [{"run": path.name, **finding.record()} for finding in verdict.allowed]
+        private.update(finding.kind for finding in verdict.private)
+        unknown &= set(verdict.unknown)
+        scanned += verdict.bytes
+    if unknown:
+        raise UsageError(f"--allow {min(unknown)}: nothing that was found has this fingerprint")
+    work.facts |= {"secrets": found, "allowed": allowed, "private": dict(sorted(private.items()))}
+    said = [f"{_count(len(found), 'secret')} in {scanned / 1e6:.1f} MB", f"{sum(private.values())} private names"]
+    return ", ".join([*said, *([f"{len(allowed)} allowed"] if allowed else [])])
+
+
+def redact(work: Work) -> str:
+    """Stage the bundles, with pseudonyms for private names and tombstones for what is withheld."""
+    key = read_or_make_key(work.request.runs)
+    edited: list[dict[str, Any]] = []
+    stones: list[dict[str, Any]] = []
+    for path in work.request.bundles:
+        target = work.stage / RUNS / path.name
+        # Of a call that was killed after it had made the copy.
+        shutil.rmtree(target, ignore_errors=True)
+        done = redacted(
+            path, target, names=_names(path), key=key, allow=work.request.allow, withhold=_withheld(work, path)
+        )
+        edited += [{"run": path.name, **edit} for edit in done.edits]
+        stones += [{"run": path.name, **stone} for stone in done.tombstones]
+    work.facts |= {"edited": edited, "withheld": stones}
+    return f"{_count(len(edited), 'file')} edited, {len(stones)} withheld"
+
+
+def export(work: Work) -> str:
+    """Put the model where `transformers` loads it from, and earlier checkpoints below checkpoints/."""
+    bundles = _staged(work)
+    if len(bundles) > 1:
+        return "no model at the top: there are several runs"
+    [bundle] = bundles
+    if reason := why_not(bundle):
+        return f"no model at the top: {reason}"
+    last = newest_step(bundle)
+    steps = [
+        found.step
+        for found in bundle.checkpoints
+        if found.step != last and read_commit_marker(bundle.path / found.path) is not None
+    ]
+    try:
+        work.facts["exported"] = asdict(export_model(bundle, work.stage))
+    except UsageError as error:
+        return f"no model at the top: {error}"
+    for step in steps:
+        export_model(bundle, work.stage / layout.checkpoint_folder(step), step=step)
+    return f"the model after step {last}" + (f", and {_count(len(steps), 'earlier checkpoint')}" if steps else "")
+
+
+def report(work: Work) -> str:
+    """A page for each run."""
+    bundles = _staged(work)
+    names = ["report.html"] if len(bundles) == 1 else [f"report-{bundle.id}.html" for bundle in bundles]
+    for name, bundle in zip(names, bundles, strict=True):
+        write_file(work.stage / name, report_page(bundle, parent_of(bundle)).encode())
+    return ", ".join(names)
+
+
+def describe(work: Work) -> str:
+    """Card, RO-Crate, citation, openness checklist and, where there is data, Croissant."""
+    for name in (CARD, CITATION, CRATE, CROISSANT, OPENNESS):
+        (work.stage / name).unlink(missing_ok=True)
+    statement = work.request.statement
+    exported = work.facts.get("exported")
+    contents = Contents(
+        bundles=tuple(_staged(work)),
+        files={name: asdict(record) for name, record in record_stage(work.stage).items()},
+        created=work.created,
+        statement=read_statement(statement) if statement is not None else Statement(),
+        exported=Exported(**exported | {"files": tuple(exported["files"])}) if exported else None,
+        withheld=tuple(work.facts["withheld"]),
+        edited=tuple(work.facts["edited"]),
+        problems=tuple(work.facts["problems"]),
+    )
+    made = described(contents)
+    for name, data in made.items():
+        write_file(work.stage / name, data)
+    return ", ".join(sorted(made))
+
+
+def list_files(work: Work) -> str:
+    """Write release.json."""
+    release = list_stage(work)
+    return f"{len(release.files)} files, root {release.root}"
+
+
+def sign(work: Work) -> str:
+    """Sign every file, if a way to sign was named."""
+    if work.request.signed is None:
+        return "not signed: no --key and no --sigstore"
+    release = staged_release(work)
+    sign_release(work.stage, release.files, work.request.key)
+    return f"{len(release.files) + 1} files, with {work.request.key or 'Sigstore'}"
+
+
+# What is done at the destination follows.
+STEPS = (
+    Step("verify", verify),
+    Step("secrets", secrets),
+    Step("redact", redact),
+    Step("export", export),
+    Step("report", report),
+    Step("describe", describe),
+    Step("list", list_files),
+    Step("sign", sign),
+)
+
+
+def staged_release(work: Work) -> Release:
+    """The release.json in the stage."""
+    return parse_release((work.stage / RELEASE).read_bytes(), str(work.stage))
+
+
+def _staged(work: Work) -> list[Bundle]:
+    return [Bundle(work.stage / RUNS / path.name) for path in work.request.bundles]
+
+
+def _names(bundle: Path) -> Names:
+    return recorded_names(bundle) | machine_names()
+
+
+def _withheld(work: Work, bundle: Path) -> dict[str, str]:
+    """The files of a bundle that are withheld, with the reason: `PATTERN` or `PATTERN=REASON` of the command line.
+
+    Raises UsageError for a pattern that no file of any bundle of the release matches.
+    """
+    chosen: dict[str, str] = {}
+    for asked in work.request.withhold:
+        pattern, _, reason = asked.partition("=")
+        if not any(_matching(path, pattern) for path in work.request.bundles):
+            raise UsageError(f"--withhold {pattern}: no run of the release has such a file or folder")
+        chosen |= dict.fromkeys(_matching(bundle, pattern), reason or _WITHHELD)
+    return chosen
+
+
+def _matching(bundle: Path, pattern: str) -> list[str]:
+    folder = f"{pattern.rstrip('/')}/"
+    return [name for name in bundle_files(bundle) if name.startswith(folder) or fnmatchcase(name, pattern)]
+
+
+def _fault(report: Report) -> str | None:
+    """Why a bundle is not fit to be published; None when it is."""
+    if report.findings:
+        first = report.findings[0]
+        more = f" and {len(report.findings) - 1} more findings" if len(report.findings) > 1 else ""
+        return f"does not verify ({first.file}: {first.reason}{more})"
+    if report.state != SEALED:
+        return "is open: its run ended without a seal (resume it, so that it ends in order)"
+    return None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
