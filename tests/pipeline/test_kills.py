@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from helpers.pipelines import Checkout, ran
 from recorder.ledger.processes import is_alive, start_ticks
 from recorder.lock import lock_holder
 
-Process = subprocess.Popen[str]
+# Agents of Ray's, which end by themselves a minute after the cluster they belong to.
+RAYS_OWN = ("ray::RuntimeEnvAgent", "ray::DashboardAgent")
 
 
 def test_the_next_repro_goes_on_whoever_was_killed(trained: Checkout) -> None:
@@ -41,7 +41,7 @@ def test_the_next_repro_goes_on_whoever_was_killed(trained: Checkout) -> None:
     assert wait_until_gone([orphan], 10) == []
 
     # Both.
-    children = _below(third.pid)
+    children = [process for process in _below(third.pid) if _name(process) not in RAYS_OWN]
     for process in (third.pid, _writer(bundle)):
         os.kill(process, signal.SIGKILL)
     third.wait()
@@ -49,7 +49,8 @@ def test_the_next_repro_goes_on_whoever_was_killed(trained: Checkout) -> None:
     last = trained.dvc("repro")
     assert f"run {bundle.name} was begun by this stage for the same inputs, and goes on" in last
     assert ran(last) == ["train", "verify", "report"]
-    assert wait_until_gone(children, 20) == []
+    assert len(children) >= 3
+    assert wait_until_gone(children, 10) == []
     assert trained.bundles()[1:] == [bundle]
     assert trained.pointer()["run"] == bundle.name
     _check_whole(trained, bundle)
@@ -89,6 +90,11 @@ def _writer(bundle: Path) -> int:
 
 def _is_below(process: int, ancestor: int) -> bool:
     return process in _below(ancestor)
+
+
+def _name(process: int) -> str:
+    """How a process calls itself."""
+    return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
 
 
 def _below(ancestor: int) -> list[int]:
