@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from train.membership import notices
 from train.membership.messages import (
@@ -29,6 +28,7 @@ from train.membership.messages import (
     Stage,
     Vote,
 )
+from train.membership.peers import Membership, Peer
 
 # A worker says every half second that it is there; one that is stopped, or whose network is cut, does not.
 SILENT_SECONDS = 10.0
@@ -36,40 +36,6 @@ SILENT_SECONDS = 10.0
 _PATIENCE = 10
 # An exchange that breaks so often in a row, with every member alive, will not heal by itself.
 _BARREN_MEMBERSHIPS = 20
-
-
-@dataclass
-class Peer:
-    """A connected worker. `seat` is the last membership it was in, `leaving` why it is asked to go."""
-
-    hello: Hello
-    last_heard: float
-    ready: Ready | None = None
-    seat: int | None = None
-    arrived: float | None = None
-    vote: Vote | None = None
-    leaving: str | None = None
-    gone: bool = False  # has ended its work, was let go, or was expelled
-
-    @property
-    def position(self) -> Position | None:
-        """Where it is, if it is ready with a state of its own."""
-        return self.ready.position if self.ready is not None else None
-
-
-@dataclass
-class Membership:
-    """The running membership and its present round. `changing`: it ends with this round, for somebody joins."""
-
-    form: Form
-    round_began: float
-    round: int = 0
-    changing: bool = False
-
-    @property
-    def workers(self) -> list[str]:
-        """Its workers, in the order of their ranks."""
-        return [seat.worker for seat in self.form.seats]
 
 
 class Coordinator:

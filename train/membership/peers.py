@@ -1,0 +1,41 @@
+"""What the coordinator knows of each connected worker, and of the membership that runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from train.membership.messages import Form, Hello, Position, Ready, Vote
+
+
+@dataclass
+class Peer:
+    """A connected worker. `seat` is the last membership it was in, `leaving` why it is asked to go."""
+
+    hello: Hello
+    last_heard: float
+    ready: Ready | None = None
+    seat: int | None = None
+    arrived: float | None = None
+    vote: Vote | None = None
+    leaving: str | None = None
+    gone: bool = False  # has ended its work, was let go, or was expelled
+
+    @property
+    def position(self) -> Position | None:
+        """Where it is, if it is ready with a state of its own."""
+        return self.ready.position if self.ready is not None else None
+
+
+@dataclass
+class Membership:
+    """The running membership and its present round. `changing`: it ends with this round, for somebody joins."""
+
+    form: Form
+    round_began: float
+    round: int = 0
+    changing: bool = False
+
+    @property
+    def workers(self) -> list[str]:
+        """Its workers, in the order of their ranks."""
+        return [seat.worker for seat in self.form.seats]
