@@ -1,11 +1,12 @@
 """What losing workers costs: this project, stock Ray Train and torchrun, the same model and the same kills.
 
-    python benchmarks/recovery.py [rounds=5] [kills=2]
+    python benchmarks/recovery.py [rounds=5] [kills=2] [arms]
 
 Each round runs every arm, and kills so often in each of them, after a random number of steps: one of two workers, both,
 or a node of a cluster of three with room for one worker each. Seconds are from just before the kill to the next
 committed step; in the table's order also to the first step by all workers again, and to the first step that had not
-been committed before. Then: what agreeing costs a step, and how long a run lasts after its last worker.
+been committed before. Then: what agreeing costs a step, and how long a run lasts after its last worker. `arms` is how the
+names of those begin that are run: `ours` leaves out the others.
 """
 
 from __future__ import annotations
@@ -88,8 +89,10 @@ def ours(folder: Path, address: str = "local", workers: int = WORKERS, steps: in
     return WatchedRun(folder, [*OVERRIDES, *cluster, f"train.steps={steps}"])
 
 
-def a_round(cluster: Nodes, kills: int, chance: random.Random, folder: Path) -> dict[str, tuple[list[Cost], float]]:
-    """Every arm once."""
+def a_round(
+    cluster: Nodes, kills: int, chance: random.Random, folder: Path, begins: str
+) -> dict[str, tuple[list[Cost], float]]:
+    """Every arm whose name begins with `begins`, once."""
 
     def one(workers: Workers) -> float:
         return kill_processes([chance.choice(list(workers.pids.values()))])
@@ -113,6 +116,8 @@ def a_round(cluster: Nodes, kills: int, chance: random.Random, folder: Path) -> 
     ]
     found = {}
     for number, (arm, start, kill) in enumerate(arms):
+        if not arm.startswith(begins):
+            continue
         cluster.restore(NODES)
         (own := folder / str(number)).mkdir()
         found[arm] = suffer(start(own), kill, kills, chance)
@@ -153,14 +158,14 @@ def show(costs: dict[str, list[Cost]], steps: dict[str, list[float]]) -> None:
         print(f"{arm:36} {' '.join(parts)}   {ends}")
     place, stock = ([one.first for one in costs[arm]] for arm in (IN_PLACE, STOCK))
     print(f"in place, p95              {p95(place):6.2f} s   (aim: at most 3)")
-    print(
-        f"stock Ray Train / in place {statistics.median(stock) / statistics.median(place):6.1f}     (aim: at least 10)"
-    )
+    if stock:
+        ratio = statistics.median(stock) / statistics.median(place)
+        print(f"stock Ray Train / in place {ratio:6.1f}     (aim: at least 10)")
     lost = [one.steps_lost for arm in (IN_PLACE, NODE_IN_PLACE) for one in costs[arm]]
     print(f"in place, steps lost       {max(lost):6}     (aim: 0)")
 
 
-def main(rounds: int, kills: int) -> None:
+def main(rounds: int, kills: int, begins: str) -> None:
     """Interleave the arms, and print medians and 95th percentiles."""
     # The nodes' workers import what the arms' scripts do.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "benchmarks")])
@@ -171,7 +176,7 @@ def main(rounds: int, kills: int) -> None:
     with nodes(NODES) as cluster:
         for number in range(1, rounds + 1):
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-                for arm, (found, seconds) in a_round(cluster, kills, chance, Path(name)).items():
+                for arm, (found, seconds) in a_round(cluster, kills, chance, Path(name), begins).items():
                     costs[arm] += found
                     steps[arm].append(seconds)
                 (Path(name) / "end").mkdir()
@@ -186,5 +191,5 @@ def main(rounds: int, kills: int) -> None:
 
 
 if __name__ == "__main__":
-    given = [int(argument) for argument in sys.argv[1:]]
-    main(*given, *[5, 2][len(given) :])
+    given = [int(argument) for argument in sys.argv[1:3]]
+    main(*given, *[5, 2][len(given) :], "".join(sys.argv[3:]))

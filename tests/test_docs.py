@@ -20,7 +20,7 @@ ARGUMENTS = {
     "secret_scan": "1",
     "overhead": "3",
     "startup": "1",
-    "recovery": "1 1",
+    "recovery": "1 1 ours",
     "reduction": "1",
     "soak": "0.3 5",
 }
