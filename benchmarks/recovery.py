@@ -5,8 +5,8 @@
 Each round runs every arm, and kills so often in each of them, after a random number of steps: one of two workers, both,
 or a node of a cluster of three with room for one worker each. Seconds are from just before the kill to the next
 committed step; in the table's order also to the first step by all workers again, and to the first step that had not
-been committed before. Then: what agreeing costs a step, and how long a run lasts after its last worker. `arms` is how the
-names of those begin that are run: `ours` leaves out the others.
+been committed before. Then: what agreeing costs a step, and how long a run lasts after its last worker. `arms` is how
+the names of those begin that are run: `ours` leaves out the others.
 """
 
 from __future__ import annotations
