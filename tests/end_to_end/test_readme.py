@@ -49,7 +49,9 @@ def checkout(tmp_path: Path) -> Path:
 def test_every_command_of_the_readme_runs(checkout: Path) -> None:
     script = "set -e\n. .venv/bin/activate\n" + "\n".join(f"set -x\n{block}set +x" for block in blocks())
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(checkout)}
+    # What `make test ARGS=…` was given is not for the make below.
     environment.pop("MAKEFLAGS", None)
+    environment.pop("ARGS", None)
     with (checkout.parent / "out").open("w+") as out:
         done = subprocess.run(
             ["bash", "-c", script], cwd=checkout, stdout=out, stderr=subprocess.STDOUT, env=environment, check=False
