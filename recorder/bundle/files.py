@@ -16,7 +16,7 @@ from blake3 import blake3
 from recorder.errors import RecordingError
 
 _BLOCK = 1 << 20
-_TEMPORARY = ".tmp"
+TEMPORARY = ".tmp"
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ def write_file(path: Path, data: bytes) -> FileDigest:
 
 def temporary_path(path: Path) -> Path:
     """Where this process writes what becomes `path` once it is complete."""
-    return path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+    return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
 
 
 def remove_temporaries(folder: Path) -> None:
     """Remove what killed processes had begun to write below `folder`; call it while nobody writes there."""
-    for path in folder.rglob(f".*{_TEMPORARY}"):
+    for path in folder.rglob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)
 
 

@@ -60,7 +60,7 @@ def check_addenda(files: Files, manifest: dict[str, Any] | None, findings: Findi
             )
         if is_indispensable(path):
             findings.add(path, "addendum", "it was withheld, and nothing can be verified without it")
-    for path in files.altered.edits.keys() - files.sizes.keys() - {layout.MANIFEST}:
+    for path in files.altered.edits.keys() - files.sizes.keys() - files.absent - {layout.MANIFEST}:
         findings.add(path, "missing", "the addenda say it was edited, and it is not there")
 
 

@@ -43,13 +43,17 @@ def why_not(bundle: Bundle) -> str | None:
     """Why nothing of this run can be exported, in one line; None when its newest checkpoint can be tried."""
     if reason := refusal(bundle.config):
         return reason
-    return None if newest_step(bundle) is not None else f"{bundle.id} has no complete checkpoint"
+    return None if exportable_steps(bundle) else f"{bundle.id} has no complete checkpoint"
 
 
-def newest_step(bundle: Bundle) -> int | None:
-    """The newest step whose checkpoint is in the bundle; None when there is none."""
-    steps = [found.step for found in bundle.checkpoints if read_commit_marker(bundle.path / found.path) is not None]
-    return max(steps, default=None)
+def exportable_steps(bundle: Bundle) -> list[int]:
+    """The steps whose checkpoint is in the bundle, complete and with its weights, first to last."""
+    there = [(found.step, bundle.path / found.path) for found in bundle.checkpoints]
+    return [
+        step
+        for step, path in there
+        if (path / layout.CHECKPOINT_MODEL).is_file() and read_commit_marker(path) is not None
+    ]
 
 
 def export_model(bundle: Bundle, target: Path, *, step: int | None = None, tokenizer: Path | None = None) -> Exported:
@@ -59,7 +63,7 @@ def export_model(bundle: Bundle, target: Path, *, step: int | None = None, token
     runs that did not record theirs. Raises UsageError for a model that transformers does not have or a step without
     a checkpoint, BundleError for a checkpoint that is damaged, RecordingError when `target` cannot be written.
     """
-    step = newest_step(bundle) if step is None else step
+    step = max(exportable_steps(bundle), default=None) if step is None else step
     path = layout.checkpoint_folder(step or 0)
     marker = read_commit_marker(bundle.path / path)
     if step is None or marker is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from recorder.bundle.files import recording_errors
+from recorder.bundle.files import recording_errors, sync_folder, temporary_path
 from recorder.errors import UsageError
 from recorder.release.secrets import private_rules
 
@@ -24,6 +24,7 @@ _LABELS = {
     private_rules.EMAIL: "email",
     private_rules.MAC: "device",
 }
+KINDS = tuple(_LABELS)
 
 
 class Pseudonyms:
@@ -46,16 +47,31 @@ def read_or_make_key(runs: Path) -> bytes:
     """
     path = runs / KEY_FILE
     with recording_errors(path):
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            key = path.read_bytes()
-        else:
-            key = secrets.token_bytes(32)
-            with open(handle, "wb") as file:
-                file.write(key)
-                file.flush()
-                os.fsync(file.fileno())
+        if not path.exists():
+            _make_key(path)
+        key = path.read_bytes()
     if len(key) != 32:
         raise UsageError(f"{path} is not the 32 bytes of a key: restore it, or delete it for new pseudonyms")
     return key
+
+
+def _make_key(path: Path) -> None:
+    """A new key, whole or not at all; where another call was first, its key stays."""
+    temporary = temporary_path(path)
+    temporary.unlink(missing_ok=True)
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(handle, "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError:
+            # A file system without hard links.
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)

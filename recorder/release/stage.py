@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recorder.bundle.files import write_file
+from recorder.bundle.files import TEMPORARY, write_file
 from recorder.bundle.verify import verify_bundle
 from recorder.errors import RecordingError
-from recorder.release.manifest import RELEASE, RUNS, SIGNATURE, FileRecord, Release, build_release, record_file
+from recorder.release.manifest import (
+    CHECKPOINTS,
+    RELEASE,
+    RUNS,
+    SIGNATURE,
+    FileRecord,
+    Release,
+    build_release,
+    record_file,
+)
 from recorder.release.work import Work
 
 
 def record_stage(stage: Path) -> dict[str, FileRecord]:
     """The record of every file in the stage but release.json and the signature. Raises RecordingError for a link."""
-    for stale in stage.glob(f".{RELEASE}.*"):
-        # Left by a call that was killed while it wrote the same file.
-        stale.unlink()
+    for folder in (stage, *stage.glob(f"{CHECKPOINTS}/*/")):
+        # Left by a call that was killed while it wrote a file. What the bundles hold is theirs.
+        for stale in folder.glob(f".*{TEMPORARY}"):
+            stale.unlink()
     names = [path.relative_to(stage).as_posix() for path in sorted(stage.rglob("*")) if not path.is_dir()]
     for name in names:
         if (stage / name).is_symlink():

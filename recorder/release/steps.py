@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +20,30 @@ from recorder.bundle.manifest import bundle_files
 from recorder.bundle.reader import Bundle
 from recorder.bundle.state import RUNNING, SEALED
 from recorder.bundle.verify import verify_bundle
-from recorder.checkpoint.record import read_commit_marker
+from recorder.canonical import parse_utc
 from recorder.errors import BundleError, UsageError
 from recorder.release.contents import CARD, CITATION, CRATE, CROISSANT, OPENNESS, Contents
 from recorder.release.describe import describe as described
-from recorder.release.export import Exported, export_model, newest_step, why_not
+from recorder.release.export import Exported, export_model, exportable_steps, why_not
 from recorder.release.manifest import RELEASE, RUNS, Release, parse_release
-from recorder.release.pseudonyms import read_or_make_key
+from recorder.release.pseudonyms import KINDS, Pseudonyms, read_or_make_key
 from recorder.release.redaction import redact as redacted
+from recorder.release.replacement import Replacer
 from recorder.release.report.page import parent_of
 from recorder.release.report.page import report as report_page
 from recorder.release.secrets.gate import scan_bundle
 from recorder.release.secrets.names import machine_names, recorded_names
 from recorder.release.secrets.private_rules import Names
+from recorder.release.secrets.rule import HIDDEN
+from recorder.release.secrets.scanner import Scanner
 from recorder.release.signing import sign_release
 from recorder.release.stage import list_stage, record_stage
 from recorder.release.statement import Statement, read_statement
 from recorder.release.work import Work
 
 _WITHHELD = "withheld by the publisher"
+# In the mask of a private name: without a key, so that names could be tried against it.
+_DIGEST = re.compile(rf"({HIDDEN}(?:{'|'.join(KINDS)})):[0-9a-f]+>")
 
 
 class SecretsFound(BundleError):
@@ -80,10 +88,10 @@ def secrets(work: Work) -> str:
     allowed: list[dict[str, Any]] = []
     private: Counter[str] = Counter()
     unknown = set(work.request.allow)
-    scanned = 0
+    names, scanned = _names(work), 0
     for path in work.request.bundles:
         left_out = set(_withheld(work, path))
-        verdict = scan_bundle(path, _names(path), work.request.allow, left_out)
+        verdict = scan_bundle(path, names, work.request.allow, left_out)
         found += [{"run": path.name, **finding.record()} for finding in verdict.credentials]
         allowed += [{"run": path.name, **finding.record()} for finding in verdict.allowed]
         private.update(finding.kind for finding in verdict.private)
@@ -98,7 +106,7 @@ def secrets(work: Work) -> str:
 
 def redact(work: Work) -> str:
     """Stage the bundles, with pseudonyms for private names and tombstones for what is withheld."""
-    key = read_or_make_key(work.request.runs)
+    key, names, allow = read_or_make_key(work.request.runs), _names(work), work.request.allow
     edited: list[dict[str, Any]] = []
     stones: list[dict[str, Any]] = []
     for path in work.request.bundles:
@@ -106,11 +114,18 @@ def redact(work: Work) -> str:
         # Of a call that was killed after it had made the copy.
         shutil.rmtree(target, ignore_errors=True)
         done = redacted(
-            path, target, names=_names(path), key=key, allow=work.request.allow, withhold=_withheld(work, path)
+            path, target, names=names, key=key, allow=allow, withhold=_withheld(work, path), clock=_clock(work)
         )
         edited += [{"run": path.name, **edit} for edit in done.edits]
         stones += [{"run": path.name, **stone} for stone in done.tombstones]
-    work.facts |= {"edited": edited, "withheld": stones}
+    told = Replacer(Scanner(names), Pseudonyms(key), allow)
+    # Both are published, and name files.
+    problems = [told.text(problem)[0] for problem in work.facts["problems"]]
+    allowed = [
+        found | {"path": told.text(found["path"])[0], "excerpt": _DIGEST.sub(r"\1>", found["excerpt"])}
+        for found in work.facts["allowed"]
+    ]
+    work.facts |= {"edited": edited, "withheld": stones, "problems": problems, "allowed": allowed}
     return f"{_count(len(edited), 'file')} edited, {len(stones)} withheld"
 
 
@@ -122,19 +137,14 @@ def export(work: Work) -> str:
     [bundle] = bundles
     if reason := why_not(bundle):
         return f"no model at the top: {reason}"
-    last = newest_step(bundle)
-    steps = [
-        found.step
-        for found in bundle.checkpoints
-        if found.step != last and read_commit_marker(bundle.path / found.path) is not None
-    ]
-    try:
-        work.facts["exported"] = asdict(export_model(bundle, work.stage))
-    except UsageError as error:
-        return f"no model at the top: {error}"
-    for step in steps:
-        export_model(bundle, work.stage / layout.checkpoint_folder(step), step=step)
-    return f"the model after step {last}" + (f", and {_count(len(steps), 'earlier checkpoint')}" if steps else "")
+    *earlier, last = exportable_steps(bundle)
+    exported = _export(work, bundle, work.stage, last)
+    if isinstance(exported, str):
+        return f"no model at the top: {exported}"
+    work.facts["exported"] = asdict(exported)
+    tried = [_export(work, bundle, work.stage / layout.checkpoint_folder(step), step) for step in earlier]
+    done = sum(isinstance(one, Exported) for one in tried)
+    return f"the model after step {last}" + (f", and {_count(done, 'earlier checkpoint')}" if done else "")
 
 
 def report(work: Work) -> str:
@@ -205,8 +215,31 @@ def _staged(work: Work) -> list[Bundle]:
     return [Bundle(work.stage / RUNS / path.name) for path in work.request.bundles]
 
 
-def _names(bundle: Path) -> Names:
-    return recorded_names(bundle) | machine_names()
+def _export(work: Work, bundle: Bundle, target: Path, step: int) -> Exported | str:
+    """The export of one checkpoint, or why there is none. Raises BundleError for one that was damaged on the way."""
+    try:
+        return export_model(bundle, target, step=step)
+    except UsageError as error:
+        return str(error)
+    except BundleError as error:
+        # What was edited, or is published as it is, need not fit its digests; all else was verified.
+        if not work.facts["problems"] and not any(_is_of_the_model(edit["path"]) for edit in work.facts["edited"]):
+            raise
+        return str(error)
+
+
+def _is_of_the_model(path: str) -> bool:
+    return path.startswith(f"{layout.CHECKPOINTS}/") or layout.first_version(path) == layout.TOKENIZER
+
+
+def _names(work: Work) -> Names:
+    """The names that any of the runs tells of: a run may name the machines of another."""
+    return reduce(or_, map(recorded_names, work.request.bundles), machine_names())
+
+
+def _clock(work: Work) -> Callable[[], float]:
+    """The time of the release, so that a step that is done again gives the same bytes."""
+    return lambda: parse_utc(work.created)
 
 
 def _withheld(work: Work, bundle: Path) -> dict[str, str]:

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 _watching = True
-_CHANGES = ("write", "fsync", "rename", "replace", "unlink", "rmdir", "mkdir", "chmod", "truncate", "ftruncate", "open")
+_CHANGES = (
+    *("write", "fsync", "rename", "replace", "link", "unlink", "rmdir", "mkdir", "chmod", "truncate", "ftruncate"),
+    "open",
+)
 
 
 def run_until_killed(body: Callable[[], None], at: int | None) -> int | None:

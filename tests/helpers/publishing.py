@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,19 @@ class Keys:
     private: Path
     public: Path
     other: Path
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+# Runs `recorder` with these arguments.
+Recorder = Callable[..., Said]
 
 
 def make_key(path: Path) -> Path:

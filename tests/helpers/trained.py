@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from helpers.bundles import RunBuilder, fingerprint
-from helpers.records import captured_files, config_with, dataset_record
+from helpers.records import SOURCE_FILES, captured_files, config_with, dataset_record
 from recorder.bundle import layout
 from recorder.bundle.files import make_read_only, write_file
 from recorder.canonical import readable_json
+from recorder.capture.archive import SourceFile
 from recorder.checkpoint.record import commit_marker
 from recorder.checkpoint.safetensors_file import write_safetensors
 from recorder.ledger import events
@@ -44,27 +46,35 @@ def trained(
     models: dict[int, Llama],
     *,
     files: dict[str, bytes | None] | None = None,
+    source: tuple[SourceFile, ...] = SOURCE_FILES,
+    values: dict[str, Any] | None = None,
+    prepare: Callable[[RunBuilder], object] = lambda builder: None,
     **shape: Any,
 ) -> Path:
-    """A sealed bundle of a run that saved `models` by step. `files` replace captured ones, or with None remove them."""
-    config = config_with(model={"_target_": "train.model.Llama"} | SHAPE | shape, data__sequence_length=POSITIONS)
+    """A sealed bundle of a run that saved `models` by step. `files` replace captured ones, or with None remove them.
+
+    `source` is its source, `values` are further ones of its config, and `prepare` does what comes before the steps.
+    """
+    model = {"_target_": "train.model.Llama"} | SHAPE | shape
+    config = config_with(model=model, data__sequence_length=POSITIONS, **(values or {}))
     described = {
         "kind": tokenizer.kind,
         "vocabulary_size": tokenizer.vocabulary_size,
         "end_of_document": tokenizer.end_of_document,
         "blake3": tokenizer.digest,
     }
-    captured = captured_files(config) | {
+    captured = captured_files(config, source) | {
         layout.DATASET: readable_json(dataset_record() | {"tokenizer": described}),
         layout.TOKENIZER: readable_json(tokenizer.to_json()),
     }
     kept = {path: data for path, data in (captured | (files or {})).items() if data is not None}
     builder = RunBuilder(root, config=config, files=kept).create().join()
+    prepare(builder)
     done = 0
-    for step, model in sorted(models.items()):
+    for step, weights in sorted(models.items()):
         builder.steps(done + 1, step).drain()
         path, done = layout.checkpoint_folder(step), step
-        saved = _save(builder.path / path, step, model)
+        saved = _save(builder.path / path, step, weights)
         builder.ranks[0].event(events.CHECKPOINT_SAVED, step=step, path=path, files=saved)
         builder.drain()
     return builder.finish(done).close()

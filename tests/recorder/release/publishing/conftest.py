@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from helpers import bundles
 from helpers.dvc_repositories import isolate_dvc
-from helpers.publishing import Keys, make_key, publish
+from helpers.publishing import Keys, Recorder, Said, make_key, publish
+
+from recorder.cli.main import main
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +44,16 @@ def made(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Path:
 def lab(made: Path, tmp_path: Path) -> Path:
     """A copy of `made` to change."""
     return Path(shutil.copytree(made, tmp_path / "lab"))
+
+
+@pytest.fixture
+def recorder(lab: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """Run `recorder` in this process, in the folder of the lab."""
+    monkeypatch.chdir(lab)
+
+    def run(*arguments: str) -> Said:
+        code = main([*map(str, arguments)])
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return run

@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from helpers.file_servers import file_server
-from helpers.publishing import Keys
+from helpers.publishing import Keys, Recorder
 
-from recorder.cli.main import main
+from recorder.cli.quantities import size
 from recorder.release.manifest import RELEASE
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-Recorder = Callable[..., Said]
-
-
-@pytest.fixture
-def recorder(lab: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """Run `recorder` in this process, in the folder of the lab."""
-    monkeypatch.chdir(lab)
-
-    def run(*arguments: str) -> Said:
-        code = main([*map(str, arguments)])
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return run
+from recorder.release.steps import STEPS
 
 
 def test_each_step_is_shown_and_the_root_at_the_end(recorder: Recorder, lab: Path, keys: Keys) -> None:
     said = recorder("release", "demo", "--to", "out", "--key", str(keys.private))
     assert said.code == 0
-    steps = [line.split()[1] for line in said.out.splitlines() if line[1:3] == "/6"]
-    assert steps == ["verify", "copy", "list", "sign", "publish", "check"]
+    steps = [line.split()[1] for line in said.out.splitlines() if line.partition(" ")[0].endswith("/10")]
+    assert steps == [step.name for step in STEPS] + ["publish", "check"]
     root = json.loads((lab / "out" / RELEASE).read_bytes())["root"]
     assert said.out.splitlines()[-1] == f"published: out, root {root}"
     verified = recorder("verify", "out", "--anchor", root)
@@ -53,11 +29,14 @@ def test_each_step_is_shown_and_the_root_at_the_end(recorder: Recorder, lab: Pat
 def test_a_dry_run_lists_files_and_sizes(recorder: Recorder, lab: Path) -> None:
     said = recorder("release", "demo-1", "--to", "out", "--dry-run")
     assert "runs/demo-1/run.json" in said.out
-    assert "would go to out: 26 files, 52.1 kB; nothing was sent" in said.out
     assert not (lab / "out").exists()
     planned = json.loads(recorder("release", "demo-1", "--to", "out", "--dry-run", "--json").out)
     assert planned["published"] is False
-    assert planned["sent"]["runs/demo-1/run.json"] == (lab / "runs/demo-1/run.json").stat().st_size
+    sent = planned["sent"]
+    assert sent["runs/demo-1/source/source.tar.gz"] == (lab / "runs/demo-1/source/source.tar.gz").stat().st_size
+    assert {"README.md", "report.html", "runs/demo-1/bundle.json"} < sent.keys()
+    said_of_all = f"would go to out: {len(sent)} files, {size(sum(sent.values()))}; nothing was sent"
+    assert said.out.splitlines()[-1] == said_of_all
 
 
 @pytest.mark.parametrize(
