@@ -11,10 +11,19 @@ from typing import Any
 import psutil
 import pytest
 from helpers.clusters import Nodes, nodes
-from helpers.commands import TINY, TrainProcess, bits, events_of, only_bundle, recorder, train, verify_json
+from helpers.commands import (
+    TINY,
+    TrainProcess,
+    bits,
+    events_of,
+    only_bundle,
+    recorder,
+    steps_of_newest,
+    train,
+    verify_json,
+)
 
 from recorder.bundle import layout
-from recorder.bundle.rows import read_rows
 
 STEPS = 700
 LONG = [*TINY, f"train.steps={STEPS}", "checkpoint.every=200", "checkpoint.keep=0", "checkpoint.memory_every=10"]
@@ -58,7 +67,7 @@ class Watched:
 
     def workers(self, count: int, beyond: int = 10) -> list[dict[str, Any]]:
         """Wait for a membership of `count` workers that has committed `beyond` steps; its workers."""
-        self.wait_for(lambda bundle: _steps_of_newest(bundle, count) >= beyond)
+        self.wait_for(lambda bundle: steps_of_newest(bundle, count) >= beyond)
         workers: list[dict[str, Any]] = events_of(self.bundle, "membership.changed")[-1]["fields"]["workers"]
         return workers
 
@@ -68,15 +77,6 @@ class Watched:
 
     def killed(self) -> None:
         self._running.wait()
-
-
-def _steps_of_newest(bundle: Path, count: int) -> int:
-    changed = events_of(bundle, "membership.changed")[-1]
-    newest = changed["fields"]
-    if len(newest["workers"]) != count:
-        return -1
-    key = (changed["attempt"], newest["membership"])
-    return sum((row["attempt"], row["membership"]) == key for row in read_rows(bundle, layout.METRICS))
 
 
 def assert_equals(bundle: Path, straight: Path) -> None:
@@ -193,11 +193,11 @@ def test_a_run_is_scaled_in_place(tmp_path: Path, straight: Path) -> None:
     """1 to 3 to 2 workers on request, with the same bits and nothing computed twice."""
     running = TrainProcess(tmp_path, *LONG, "cluster.workers=1")
     bundle = running.wait_for(lambda bundle: bool(events_of(bundle, "membership.changed")))
-    running.wait_for(lambda bundle: _steps_of_newest(bundle, 1) >= 5)
+    running.wait_for(lambda bundle: steps_of_newest(bundle, 1) >= 5)
     assert recorder(tmp_path, "scale", "latest", "3").code == 0
-    running.wait_for(lambda bundle: _steps_of_newest(bundle, 3) >= 5)
+    running.wait_for(lambda bundle: steps_of_newest(bundle, 3) >= 5)
     assert recorder(tmp_path, "scale", "latest", "2").code == 0
-    running.wait_for(lambda bundle: _steps_of_newest(bundle, 2) >= 5)
+    running.wait_for(lambda bundle: steps_of_newest(bundle, 2) >= 5)
     done = running.wait()
     assert done.code == 0, done.err
     assert [event["fields"]["workers"] for event in events_of(bundle, "run.scaled")] == [3, 2]
@@ -208,7 +208,7 @@ def test_a_run_is_scaled_in_place(tmp_path: Path, straight: Path) -> None:
 def test_a_stopped_worker_is_expelled(tmp_path: Path, straight: Path) -> None:
     running = TrainProcess(tmp_path, *LONG, "cluster.workers=2", "cluster.hang_seconds=2")
     bundle = running.wait_for(lambda bundle: bool(events_of(bundle, "membership.changed")))
-    running.wait_for(lambda bundle: _steps_of_newest(bundle, 2) >= 10)
+    running.wait_for(lambda bundle: steps_of_newest(bundle, 2) >= 10)
     before = pids(events_of(bundle, "membership.changed")[-1]["fields"]["workers"])
     os.kill(before[0], signal.SIGSTOP)
     done = running.wait()

@@ -16,8 +16,9 @@ from ray.core.generated import autoscaler_pb2
 class Nodes:
     """The cluster behind `address`: a head on which no worker fits, and nodes with room for one worker each."""
 
-    def __init__(self, count: int) -> None:
-        self._cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    def __init__(self, count: int, ray_settings: dict[str, int] | None = None) -> None:
+        head = {"num_cpus": 0, "include_dashboard": False, "_system_config": ray_settings}
+        self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
         self.address: str = self._cluster.address
         self._nodes: dict[str, Any] = {}
         for _ in range(count):
@@ -60,9 +61,9 @@ class Nodes:
 
 
 @contextmanager
-def nodes(count: int) -> Iterator[Nodes]:
+def nodes(count: int, ray_settings: dict[str, int] | None = None) -> Iterator[Nodes]:
     """A cluster of `count` nodes and a head, for as long as the block lasts."""
-    cluster = Nodes(count)
+    cluster = Nodes(count, ray_settings)
     try:
         yield cluster
     finally:

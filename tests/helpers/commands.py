@@ -128,6 +128,16 @@ def reached_step(step: int) -> Callable[[Path], bool]:
     return lambda bundle: any(row["step"] >= step for row in read_rows(bundle, layout.METRICS))
 
 
+def steps_of_newest(bundle: Path, count: int) -> int:
+    """How many steps the newest membership has committed; -1 when it has not `count` workers."""
+    changed = events_of(bundle, "membership.changed")[-1]
+    newest = changed["fields"]
+    if len(newest["workers"]) != count:
+        return -1
+    key = (changed["attempt"], newest["membership"])
+    return sum((row["attempt"], row["membership"]) == key for row in read_rows(bundle, layout.METRICS))
+
+
 def bits(bundle: Path) -> dict[int, tuple[Any, ...]]:
     """For each step everything that must not depend on how it was computed: digests, not tolerances.
 

@@ -154,7 +154,12 @@ _KEYS = (
     PGP_KEY,
     SSH_KEY,
     OTHER_KEY,
-    Rule("putty-private-key", "PuTTY-User-Key-File-", r"PuTTY-User-Key-File-[0-9]: (?P<v>[^\s\\\x1b]+)"),
+    Rule(
+        "putty-private-key",
+        "PuTTY-User-Key-File-",
+        r"PuTTY-User-Key-File-[0-9]: (?P<v>[^\s\\\x1b]+)",
+        is_secret=is_password,
+    ),
     Rule("age-secret-key", "AGE-SECRET-KEY-1", r"AGE-SECRET-KEY-1[A-Z0-9]{50,}"),
     Rule("kubeconfig-key", "client-key-data", rf"client-key-data{_IS}(?P<v>[A-Za-z0-9+/=]{{16,}})"),
     Rule("json-web-token", "eyJ", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),

@@ -16,7 +16,8 @@ _PLACEHOLDER = re.compile(
 # A call, an index, an attribute or an opening bracket: what stands there in a program's text.
 _CODE = re.compile(r"[A-Za-z_][\w.]*[(\[].*|(?:self|os|args|cfg|config|settings|env)\..*|[(\[].*")
 _PATH = re.compile(r"~?\.{0,2}/[a-z]+/|[a-z]+://")
-_NAME = re.compile(r"[A-Za-z_.]+")
+# What follows a name in a program's text or in prose belongs to neither.
+_NAME = re.compile(r"[A-Za-z_.]+[)\]}`:]*")
 
 
 def is_password(match: re.Match[str]) -> bool:
