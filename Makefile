@@ -46,7 +46,8 @@ bench: $(STAMP)  ## Run the benchmarks and print their tables
 lock: $(STAMP)  ## Pin everything anew after a change of pyproject.toml
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet pip-tools==7.6.2
-	build/lock/bin/pip-compile --quiet --extra train --extra dvc --extra release --extra signature --extra s3 --extra bench --extra dev --generate-hashes --no-header --strip-extras \
+	build/lock/bin/pip-compile --quiet --extra train --extra dvc --extra release --extra bench --extra dev \
+		--generate-hashes --no-header --strip-extras \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--unsafe-package torch --unsafe-package setuptools --output-file requirements.lock pyproject.toml
 	sed -i '/^# WARNING/,$$d' requirements.lock

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from recorder import __version__
 from recorder.bundle.files import write_file
 from recorder.bundle.manifest import bundle_files, read_manifest
 from recorder.canonical import digest, digest_json, readable_json, utc_text
@@ -43,8 +44,12 @@ class Request:
 
     @cached_property
     def name(self) -> str:
-        """What the release is called here: the same for the same bundles, released in the same way."""
+        """What the release is called here: the same for the same bundles, released in the same way by the same code.
+
+        Another version may know more kinds of secrets: what an earlier one did is not gone on with.
+        """
         asked = {
+            "recorder": __version__,
             "bundles": {bundle.name: _state(bundle) for bundle in self.bundles},
             "allow": sorted(self.allow),
             "withhold": sorted(self.withhold),

@@ -60,5 +60,6 @@ def test_every_command_of_the_readme_runs(checkout: Path) -> None:
         text = out.read()
     assert done.returncode == 0, text[-3000:]
     assert text.count("consistent, unanchored") == 1
-    assert len(blocks()) == 5
+    assert text.count("consistent, anchored") == 1
+    assert len(blocks()) == 6
     assert not (checkout / "outputs").exists()

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import struct
+import subprocess
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from arms.planted import NAMES, Sample, samples
 from helpers import bundles
+from helpers.commands import REPOSITORY
 
 from recorder.capture.archive import SourceFile, pack
 from recorder.release.secrets.gate import Finding, scan_bundle, scan_file
@@ -148,3 +150,10 @@ def test_what_is_allowed_is_let_through_and_a_wrong_fingerprint_is_named(tmp_pat
     verdict = scan_bundle(bundle, Names(), [finding.fingerprint, "0" * 16])
     assert (verdict.credentials, verdict.allowed, verdict.unknown) == ((), (finding,), ("0" * 16,))
     assert scan_bundle(bundle, Names(), leave_out=["config/extra.yaml"]).credentials == ()
+
+
+def test_the_source_that_every_run_of_this_project_carries_bars_no_release() -> None:
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True).stdout
+    names = [name for name in tracked.decode().split("\0") if name and (REPOSITORY / name).is_file()]
+    found = [finding for name in names for finding in scan_file(REPOSITORY / name, name, Scanner(Names()))]
+    assert [finding for finding in found if not finding.private] == []

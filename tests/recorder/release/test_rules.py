@@ -93,6 +93,9 @@ def test_a_key_over_many_lines_is_one_finding_and_all_of_its_body_is_covered(kin
         "<hidden:password:3673>",
         "token_bytes(32) max_tokens=4096",
         "access_token=/etc/secrets/file1/token",
+        "sign(private_key=key, password=password)",
+        "a name, as in `password=password_of_user`, and",
+        '("PuTTY-User-Key-File-3: {}"),',
     ],
 )
 def test_what_looks_alike_is_no_finding(text: str) -> None:
