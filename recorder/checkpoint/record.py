@@ -7,6 +7,7 @@ it is no checkpoint; while it is being written the folder has another name (`.st
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,16 @@ def commit_marker(step: int, state: dict[str, Any], files: dict[str, dict[str, A
     return {"format": FORMAT, "step": step, "files": files, "state": state}
 
 
-def read_commit_marker(folder: Path) -> dict[str, Any] | None:
+def read_commit_marker(folder: Path, needed: Collection[str] | None = None) -> dict[str, Any] | None:
     """What a `checkpoint.saved` event says of the checkpoint in `folder` (step, files); None if it is incomplete.
 
-    The files are there with their recorded sizes; their content is not read.
+    All files, or those `needed` where they are named, are there with their recorded sizes; their content is not read.
     """
     path = folder / layout.CHECKPOINT_STATE
     try:
         marker = json.loads(path.read_bytes())
         step, files = int(marker["step"]), dict(marker["files"])
-        if any((folder / name).stat().st_size != record["size"] for name, record in files.items()):
+        if any((folder / name).stat().st_size != files[name]["size"] for name in (files if needed is None else needed)):
             return None
     except (OSError, ValueError, LookupError, TypeError):
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
@@ -47,13 +48,8 @@ def why_not(bundle: Bundle) -> str | None:
 
 
 def exportable_steps(bundle: Bundle) -> list[int]:
-    """The steps whose checkpoint is in the bundle, complete and with its weights, first to last."""
-    there = [(found.step, bundle.path / found.path) for found in bundle.checkpoints]
-    return [
-        step
-        for step, path in there
-        if (path / layout.CHECKPOINT_MODEL).is_file() and read_commit_marker(path) is not None
-    ]
+    """The steps whose weights are in the bundle, first to last; the optimizer's state may have been withheld."""
+    return [found.step for found in bundle.checkpoints if _marker(bundle.path / found.path) is not None]
 
 
 def export_model(bundle: Bundle, target: Path, *, step: int | None = None, tokenizer: Path | None = None) -> Exported:
@@ -65,7 +61,7 @@ def export_model(bundle: Bundle, target: Path, *, step: int | None = None, token
     """
     step = max(exportable_steps(bundle), default=None) if step is None else step
     path = layout.checkpoint_folder(step or 0)
-    marker = read_commit_marker(bundle.path / path)
+    marker = _marker(bundle.path / path)
     if step is None or marker is None:
         raise UsageError(
             f"{bundle.id} has no complete checkpoint{'' if step is None else f' of step {step}'} to export"
@@ -82,6 +78,10 @@ def export_model(bundle: Bundle, target: Path, *, step: int | None = None, token
     for name, value in documents.items():
         write_file(target / name, readable_json(value))
     return Exported(bundle.id, step, path, tuple(sorted({WEIGHTS, *documents})))
+
+
+def _marker(folder: Path) -> dict[str, Any] | None:
+    return read_commit_marker(folder, needed=(layout.CHECKPOINT_MODEL,))
 
 
 def _copy(source: Path, target: Path, expected: str) -> None:

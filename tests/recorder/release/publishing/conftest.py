@@ -18,7 +18,7 @@ def _isolated(tmp_path: Path) -> Iterator[None]:
     before = dict(os.environ)
     isolate_dvc(tmp_path / "dvc-settings")
     os.environ |= {"AWS_ACCESS_KEY_ID": "anyone", "AWS_SECRET_ACCESS_KEY": "anything", "AWS_MAX_ATTEMPTS": "1"}
-    os.environ |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(tmp_path / "hf")}
+    os.environ |= {"HF_HOME": str(tmp_path / "hf")}
     yield
     os.environ.clear()
     os.environ.update(before)

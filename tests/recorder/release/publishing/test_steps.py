@@ -134,6 +134,7 @@ def test_what_is_withheld_has_tombstones_and_everything_says_so(recorder: Record
     ]
     assert {stone["date"] for stone in document["withheld"]} == {document["created"][:10]}
     assert not [path for path in document["files"] if path.endswith("optimizer.safetensors")]
+    assert "the model after step 4, and 1 earlier checkpoint" in said.out, "weights can do without it"
     bundle = verify_bundle(lab / "out/runs/demo-1")
     assert (bundle.findings, bundle.counts["withheld"]) == ((), 2)
     rows = [line for line in (lab / "out/README.md").read_text().splitlines() if "too big for us" in line]
