@@ -80,10 +80,15 @@ def locked_faults(bundle: Path, run: str) -> list[str]:
         config = Bundle(bundle).config if stages else {}
     except BundleError as error:
         return [str(error)]
+    if not stages:
+        return []
+    # What is secret is masked in the record, and is compared as it is there.
+    from recorder.release.secrets.masking import mask_values
+
     return [
         f"{LOCK} holds {key}={locked} of stage {stage} for this run, which trained with {key}={trained}"
         for stage, params in stages
-        for key, (locked, trained) in sorted(differences(params, config).items())
+        for key, (locked, trained) in sorted(differences(mask_values(params), config).items())
     ]
 
 

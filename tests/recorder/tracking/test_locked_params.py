@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.bundle.reader import Bundle
+from recorder.release.secrets.masking import mask_values
 from recorder.tracking.locked_params import differences, flat, load_yaml, locked_faults
 from recorder.tracking.stage_pointer import pointer_to
 
@@ -84,6 +85,18 @@ def test_a_lock_that_agrees_is_no_finding_and_one_that_does_not_is(locked: tuple
     other = replace(pointer_to(bundle, "runs"), root="0" * 64)
     (lock.parent / "pipeline" / "train.json").write_bytes(other.serialised())
     assert locked_faults(bundle, bundle.name) == []
+
+
+def test_what_the_record_masks_is_compared_as_it_is_there(
+    locked: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, lock = locked
+    urls = [f"https://me:{word}@example.org/data" for word in ("xk3" + "9vQ2m", "another" + "9vQ2m")]
+    lock.write_text(lock.read_text().replace("seed: 1", f"url: {urls[0]}"))
+    for url, faults in zip(urls, (0, 1), strict=True):
+        monkeypatch.setattr(Bundle, "config", {"url": mask_values(url)})
+        assert url not in str(found := locked_faults(bundle, bundle.name))
+        assert len(found) == faults
 
 
 @pytest.mark.parametrize("text", ["stages: [", "stages: 5", "stages: {train: {outs: [5]}}", "[]"])
