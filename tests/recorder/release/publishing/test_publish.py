@@ -179,7 +179,7 @@ def test_a_stage_that_was_removed_is_made_again(lab: Path) -> None:
 def test_killed_at_any_change_the_next_call_goes_on(lab: Path, keys: Keys) -> None:
     """Between any two changes at the destination: nothing looks complete, nothing is lost, the end is the same.
 
-    What a kill in the steps before leaves is in test_steps.py.
+    What a kill in the steps before leaves is in test_steps_killed.py.
     """
     expected = content(publish(lab, lab / "first").stage)
 
