@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.browsers import browser, opened
-from helpers.clusters import nodes
+from helpers.clusters import QUICK_TO_NOTICE, nodes
 from helpers.commands import TINY, TrainProcess, events_of, has_event, only_bundle, recorder, steps_of_newest
 from helpers.object_servers import BUCKET, s3_server
 from helpers.outsiders import NOBODY, Outsider, reader_packages
@@ -31,8 +31,6 @@ from train.data.tokenizer import Tokenizer, tokenizer_from_json
 from train.model.build import build_model
 
 STEPS = 480
-# Ray asks a node five times before it takes it for lost, every three seconds by default.
-QUICK_TO_NOTICE = {"health_check_period_ms": 400, "health_check_initial_delay_ms": 400}
 FOREIGN = ("torch", "ray", "hydra", "dvc", "numpy", "transformers", "model_signing", "train")
 TOKENS = [[5, 3, 8, 1, 1, 2, 9, 4, 7, 30, 12]]
 
