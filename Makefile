@@ -23,7 +23,7 @@ train: $(STAMP)  ## Train the default model on generated stories; ARGS="train.st
 	$(BIN)/python train.py $(ARGS)
 
 test: $(STAMP)  ## Run all tests, those on real Ray clusters included
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 test-fast: $(STAMP)  ## Run the tests that need no cluster
 	$(BIN)/python -m pytest -m "not cluster" $(ARGS)

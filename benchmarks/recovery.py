@@ -33,7 +33,8 @@ from recorder.canonical import parse_utc
 from recorder.ledger import events
 
 REPOSITORY = Path(__file__).parents[1]
-sys.path.insert(0, str(REPOSITORY / "tests"))
+# The repository comes first: the tests have folders of the packages' names, and spawned processes inherit the path.
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
 from helpers.clusters import Nodes, nodes  # noqa: E402  (the cluster is the one the tests use)
 

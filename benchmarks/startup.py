@@ -39,9 +39,10 @@ def loop(config):
 STOCK = (
     BODY
     + """
-import sys
+import ray, sys
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer
+ray.init(address="local")
 TorchTrainer(loop, train_loop_config={"mark": sys.argv[1]}, scaling_config=ScalingConfig(num_workers=2)).fit()
 """
 )

@@ -76,6 +76,7 @@ def hostile(name: str, **fields) -> bytes:
         damaged(0.05, b"\x00" * 50),
         b"not an archive",
     ],
+    ids=["outside", "link", "device", "cut off", "ones inside", "zeros inside", "zeros early", "no archive"],
 )
 def test_unsafe_or_damaged_archive_leaves_nothing(tmp_path, archive):
     with pytest.raises(BundleError, match="source archive"):
