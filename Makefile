@@ -22,8 +22,9 @@ $(STAMP): pyproject.toml requirements.lock
 train: $(STAMP)  ## Train the default model on generated stories; ARGS="train.steps=50" changes values
 	$(BIN)/python train.py $(ARGS)
 
+# Two files at a time: tests on Ray mostly wait. Tests of one file share clusters and runs.
 test: $(STAMP)  ## Run all tests, those on real Ray clusters included
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-fast: $(STAMP)  ## Run the tests that need no cluster
 	$(BIN)/python -m pytest -m "not cluster" $(ARGS)

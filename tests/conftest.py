@@ -2,7 +2,6 @@ import os
 import sys
 from pathlib import Path
 
-import pytest
 from hypothesis import settings
 
 # Tests fork processes that compute with torch, and an OpenMP with threads of its own does not survive a fork.
@@ -15,17 +14,3 @@ sys.path.insert(0, str(Path(__file__).parent))
 # No example is too slow on a machine that is busy: nothing here asserts time. CI tries the same examples each time.
 settings.register_profile("patient", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("patient")
-
-_TESTS = Path(__file__).parent
-# Each group is run by one process, in order, for its tests share a cluster or a run; all other tests fill the gaps.
-_GROUPS = {"end_to_end": "runs", "pipeline": "pipeline"}
-
-
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        group = _GROUPS.get(item.path.relative_to(_TESTS).parts[0])
-        if group is None and item.get_closest_marker("cluster"):
-            group = "pipeline"
-        if group:
-            item.add_marker(pytest.mark.xdist_group(group))

@@ -1,30 +1,15 @@
-"""The documents are true: their links lead somewhere, and every benchmark they quote runs."""
+"""The documents are true: their links lead somewhere, and every benchmark they quote runs (see also end_to_end/)."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.benchmarks import ARGUMENTS, ON_RAY, run_benchmark
 from helpers.commands import REPOSITORY
 
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
-ARGUMENTS = {
-    "dvc": "0.05 300 40",
-    "recording": "1",
-    "checkpoint": "1",
-    "verify": "0.5",
-    "secret_scan": "1",
-    "overhead": "3",
-    "startup": "1",
-    "recovery": "1 1 ours",
-    "reduction": "1",
-    "soak": "0.3 5",
-}
-ON_RAY = {"overhead", "startup", "recovery", "soak"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -45,21 +30,6 @@ def test_every_benchmark_that_is_quoted_is_run_here() -> None:
     assert quoted == present == set(ARGUMENTS)
 
 
-def run(name: str, folder: Path) -> None:
-    command = [sys.executable, str(REPOSITORY / "benchmarks" / f"{name}.py"), *ARGUMENTS[name].split()]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"\d\.\d\d", done.stdout)
-
-
-@pytest.mark.parametrize("name", sorted(set(ARGUMENTS) - ON_RAY))
+@pytest.mark.parametrize("name", sorted(ARGUMENTS.keys() - ON_RAY))
 def test_a_benchmark_runs(name: str, tmp_path: Path) -> None:
-    run(name, tmp_path)
-
-
-@pytest.mark.cluster
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", sorted(ON_RAY))
-def test_a_benchmark_on_ray_runs(name: str, tmp_path: Path) -> None:
-    run(name, tmp_path)
+    run_benchmark(name, tmp_path)
