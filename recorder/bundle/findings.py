@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from recorder.bundle import layout
+
 Kind = Literal[
     "manifest",  # bundle.json itself is damaged, edited or disagrees with run.json
     "digest",  # a file is not what its recorded size or digest says
@@ -28,6 +30,7 @@ Kind = Literal[
 
 # One cause may break every line of a file; the first ones tell where it is.
 _MOST_OF_A_KIND = 20
+_INSTEAD = "verify the release that it is in, with its signer's key or its own root"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Report:
     """The result of a verification.
 
     `anchored` tells whether something outside the bundle vouches for it; without that a bundle can be consistent and
-    still be made up. `notes` are honest gaps and limits: they do not make it less consistent.
+    still be made up. `notes` are honest gaps and limits: they do not make it less consistent. `edited` are the files
+    that the addenda say were edited since: of those the addenda alone say what they were.
     """
 
     run: str
@@ -54,6 +58,7 @@ class Report:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     counts: dict[str, int]
+    edited: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -66,11 +71,23 @@ class Report:
 
 
 def anchored_by_root(report: Report, root: str) -> Report:
-    """`report` with what it says of the `root` that somebody was given."""
-    if report.root == root:
-        return replace(report, anchored=report.ok)
-    wrong = Finding("bundle.json", f"its root is {report.root}, not the {root} that was given", "manifest")
-    return replace(report, findings=(*report.findings, wrong))
+    """`report` with what it says of the `root` that somebody was given.
+
+    A root stands for the bytes that were sealed. Where some were edited since, it vouches for nothing: anybody can add
+    an addendum that lists an edit. With an edited manifest it is no more than a claim, which is a finding.
+    """
+    if report.root != root:
+        return _refuted(report, f"its root is {report.root}, not the {root} that was given")
+    if layout.MANIFEST in report.edited:
+        return _refuted(report, f"it was edited, so that its root is only claimed; {_INSTEAD}")
+    if report.edited:
+        note = f"the root that was given vouches for the original, not for what was edited in this copy; {_INSTEAD}"
+        return replace(report, notes=(*report.notes, note))
+    return replace(report, anchored=report.ok)
+
+
+def _refuted(report: Report, reason: str) -> Report:
+    return replace(report, findings=(*report.findings, Finding(layout.MANIFEST, reason, "manifest")))
 
 
 @dataclass

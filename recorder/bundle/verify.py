@@ -65,6 +65,7 @@ def _examine(path: Path, quick: bool, progress: Progress | None) -> Report:
         findings=tuple(findings.items),
         notes=tuple(findings.notes),
         counts=dict(sorted(findings.counts.items())),
+        edited=tuple(sorted(files.altered.edits)),
     )
 
 

@@ -92,12 +92,14 @@ def _with_pipeline(report: Report, path: Path, arguments: argparse.Namespace) ->
     findings = list(report.findings)
     pointer = read_stage_pointer(Path(arguments.run_reference))
     if pointer is not None:
-        findings += [Finding(layout.MANIFEST, fault, "seal") for fault in pointer_faults(pointer, path)]
+        faults = pointer_faults(pointer, path)
+        if layout.MANIFEST in report.edited:
+            faults.append("it was edited, so that the root that the pointer names is only claimed")
+        findings += [Finding(layout.MANIFEST, fault, "seal") for fault in faults]
     if not arguments.digests:
         from recorder.tracking.locked_params import locked_faults
 
-        faults = locked_faults(path, report.run)
-        findings += [Finding(layout.RESOLVED_CONFIG, fault, "config") for fault in faults]
+        findings += [Finding(layout.RESOLVED_CONFIG, fault, "config") for fault in locked_faults(path, report.run)]
     return replace(report, findings=tuple(findings))
 
 
@@ -121,7 +123,10 @@ def _print(report: Report) -> None:
     for note in report.notes:
         say(f"  note: {printable(note)}")
     if report.ok and report.root is not None and not report.anchored:
-        say("  Nothing outside the bundle vouches for it: compare the root with one that you were given.")
+        compare = (
+            "verify the release that it came in" if report.edited else "compare the root with one that you were given"
+        )
+        say(f"  Nothing outside the bundle vouches for it: {compare}.")
 
 
 def _extent(report: Report) -> str:

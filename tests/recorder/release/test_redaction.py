@@ -11,23 +11,27 @@ from typing import Any
 import pytest
 from helpers import bundles
 from helpers.records import captured_files, config_with
-from helpers.tampering import flip, overwrite
+from helpers.tampering import edit_json, flip, overwrite
 
 from recorder.bundle import layout
-from recorder.bundle.addenda import chain_problem, read_addenda
+from recorder.bundle.addenda import REDACTION, append_addendum, chain_problem, read_addenda
 from recorder.bundle.files import digest_file
+from recorder.bundle.findings import anchored_by_root
 from recorder.bundle.manifest import bundle_files
 from recorder.bundle.reader import Bundle
 from recorder.bundle.verify import verify_bundle
-from recorder.canonical import canonical_json, digest, readable_json
+from recorder.canonical import canonical_json, digest, digest_json, readable_json
 from recorder.capture.archive import SourceFile
+from recorder.cli.main import main
 from recorder.errors import RecorderError, UsageError
 from recorder.ledger.chain import link
 from recorder.ledger.parquet import read_segment
 from recorder.release.redaction import Redaction, redact
 from recorder.release.secrets.gate import scan_bundle
 from recorder.release.secrets.names import recorded_names
+from recorder.release.secrets.private_rules import Names
 from recorder.run import Run
+from recorder.tracking.stage_pointer import StagePointer
 
 KEY = bytes(range(32))
 USER = "kim" + "berly"
@@ -362,3 +366,52 @@ def test_what_cannot_be_edited_is_refused_by_name(tmp_path: Path) -> None:
         make(bundle, tmp_path / "out")
     make(bundle, tmp_path / "out", withhold={"system/0002.parquet": "names a person"})
     assert verify_bundle(tmp_path / "out").findings == ()
+
+
+def forged(honest: Path, target: Path) -> Path:
+    """Another run, whose manifest claims the root of the honest one and is listed as edited."""
+    builder = bundles.RunBuilder(target.parent, target.name).create().join().steps(1, 3)
+    made = builder.finish(3).close()
+    original = digest_file(made / layout.MANIFEST).record()
+    edit_json(made / layout.MANIFEST, lambda manifest: manifest.update(root=verify_bundle(honest).root))
+    edit = {"path": layout.MANIFEST, "original": original, "released": digest_file(made / layout.MANIFEST).record()}
+    edits = [edit | {"changes": [{"place": "", "line": 1, "kind": "host-name", "to": "host-0123456789"}]}]
+    append_addendum(made, REDACTION, {"edits": edits, "tombstones": []}, root=verify_bundle(honest).root)
+    return made
+
+
+def test_a_claimed_root_anchors_nothing(original: Path, tmp_path: Path) -> None:
+    report = verify_bundle(forged(original, tmp_path / "forged-1"))
+    root = verify_bundle(original).root
+    assert root is not None
+    assert (report.findings, report.root) == ((), root), "in itself it is consistent"
+    anchored = anchored_by_root(report, root)
+    assert not anchored.anchored
+    [finding] = anchored.findings
+    assert (finding.file, finding.kind) == (layout.MANIFEST, "manifest")
+    assert "its root is only claimed" in finding.reason
+    assert anchored_by_root(verify_bundle(original), root).anchored
+
+
+def test_a_root_does_not_vouch_for_a_copy_in_which_something_was_edited(tmp_path: Path) -> None:
+    bundle = bundles.finished(tmp_path / "runs")
+    [log] = [name for name in bundle_files(bundle) if name.endswith("rank-0.log")]
+    names = Names(frozenset({"hello"}))
+    redact(bundle, tmp_path / "copy", names=names, key=KEY)
+    report = verify_bundle(tmp_path / "copy")
+    assert (report.findings, report.edited) == ((), (log,))
+    assert report.root is not None
+    anchored = anchored_by_root(report, report.root)
+    assert (anchored.ok, anchored.anchored) == (True, False)
+    assert "vouches for the original, not for what was edited" in anchored.notes[-1]
+
+
+def test_a_claimed_root_is_not_the_one_that_a_stage_names(
+    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = forged(original, tmp_path / "forged-1")
+    monkeypatch.chdir(tmp_path)
+    pointer = StagePointer(made.name, made.name, digest_json(Bundle(made).config), str(verify_bundle(original).root))
+    (tmp_path / "train.json").write_bytes(pointer.serialised())
+    assert main(["verify", "train.json"]) == 1
+    assert "the root that the pointer names is only claimed" in capsys.readouterr().out
