@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import shutil
 import threading
@@ -22,6 +21,7 @@ from recorder.ledger.ledger import Ledger, SpoolOrigin, read_events
 from recorder.ledger.logs import LogSource, LogWriter
 from recorder.ledger.series import SeriesWriter
 from recorder.ledger.steps import StepAssembler
+from recorder.ledger.torn import torn_fields
 from recorder.release.secrets.masking import mask_values
 
 
@@ -235,8 +235,7 @@ class AttemptWriter:
         for series in self._series.values():
             if series.torn:
                 path, torn = series.torn
-                kept = base64.b64encode(torn).decode()
-                self.ledger.append(events.SEGMENT_TORN, {"path": path, "bytes": len(torn), "base64": kept})
+                self.ledger.append(events.SEGMENT_TORN, {"path": path, **torn_fields(torn)})
             if series.found_closed and series.found_closed[0] not in self._known:
                 self._record_closed(*series.found_closed)
 

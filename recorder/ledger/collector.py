@@ -1,6 +1,7 @@
 """The collector: carries what waits in one attempt's spool folder into the bundle, each record once.
 
-Credentials in lines are masked before they reach the bundle, see `recorder.release.secrets.masking`.
+Credentials in lines, and in what is kept of torn records, are masked before they reach the bundle, see
+`recorder.release.secrets.masking`.
 
 It only ever reads files: spools, and the raw stdout and stderr files beside them. Their names are
 `<origin>.<incarnation>.<suffix>`; `origin` is `driver`, `rank-<r>` or `controller`. Nodes that do not share the folder
@@ -9,7 +10,6 @@ need something that mirrors their files into it; the collector does not change f
 
 from __future__ import annotations
 
-import base64
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -25,6 +25,7 @@ from recorder.ledger.records import Event, Message, Part, read_record
 from recorder.ledger.spool import SUFFIX, SpoolLine, SpoolReader
 from recorder.ledger.steps import StepAssembler
 from recorder.ledger.streams import STDERR_SUFFIX, STDOUT_SUFFIX
+from recorder.ledger.torn import torn_fields
 from recorder.release.secrets.masking import LineMasker, mask_text
 
 _STREAMS = {STDOUT_SUFFIX: "stdout", STDERR_SUFFIX: "stderr", SUFFIX: "logging"}
@@ -168,8 +169,7 @@ class Collector:
     def _report_damage(self, name: str, offset: int, data: bytes) -> None:
         if (name, offset) in self._collected.damage:
             return
-        kept = base64.b64encode(data[:_KEPT_BYTES]).decode()
-        fields = {"spool": name, "offset": offset, "bytes": len(data), "base64": kept}
+        fields = {"spool": name, "offset": offset, **torn_fields(data, _KEPT_BYTES)}
         self._destination.add_event(events.SPOOL_TORN, fields)
 
 

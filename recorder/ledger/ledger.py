@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from recorder.errors import BundleError, RecordingError
 from recorder.ledger import events
 from recorder.ledger.chain import chained_line
 from recorder.ledger.lines import read_objects, torn_tail
+from recorder.ledger.torn import torn_fields
 
 # The spool, the number of the record in it, and its POSIX time: what an event that came through a spool was made from.
 SpoolOrigin = tuple[str, int, float]
@@ -124,8 +124,7 @@ class Ledger:
         for path in reversed(layout.segments(self._bundle, layout.LEDGER)):
             name = layout.ledger_segment(int(path.stem))
             if tail := torn_tail(path):
-                kept = base64.b64encode(tail).decode()
-                torn.append({"path": name, "bytes": len(tail), "base64": kept})
+                torn.append({"path": name, **torn_fields(tail)})
                 path.chmod(0o644)
                 os.truncate(path, path.stat().st_size - len(tail))
             if path.stat().st_size:

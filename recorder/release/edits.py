@@ -11,7 +11,8 @@ from recorder.bundle import layout
 from recorder.canonical import canonical_json, digest, readable_json
 from recorder.errors import UsageError
 from recorder.release.archive_edits import edit_archive
-from recorder.release.replacement import Edited, Replacer
+from recorder.release.replacement import Edited, Replaced, Replacer
+from recorder.release.secrets.embedded import torn_record, with_torn_record
 from recorder.release.secrets.places import tensor_header
 from recorder.release.table_edits import edit_table
 
@@ -72,6 +73,7 @@ def _edit_chained_lines(source: Path, target: Path, replacer: Replacer) -> Edite
     """Each line keeps `prev` and `hash`, so that the chain goes on; the digests of edited lines are kept."""
     lines = source.read_bytes().split(b"\n")
     replaced = replacer.replace(lines)
+    _replace_in_torn_records(replaced, replacer)
     if not replaced.changes:
         return None
     edited = Edited(replaced.changes)
@@ -82,6 +84,18 @@ def _edit_chained_lines(source: Path, target: Path, replacer: Replacer) -> Edite
         edited.lines[str(number + 1)] = digest(line + b"\n")
     target.write_bytes(b"\n".join(replaced.lines))
     return edited
+
+
+def _replace_in_torn_records(replaced: Replaced, replacer: Replacer) -> None:
+    """The same within what an event keeps of a torn record."""
+    for number, line in enumerate(replaced.lines):
+        if (record := torn_record(line)) is None:
+            continue
+        inside = replacer.replace(record.split(b"\n"), "base64")
+        if inside.changes:
+            replaced.lines[number] = with_torn_record(line, b"\n".join(inside.lines))
+            replaced.changed = sorted({*replaced.changed, number})
+            replaced.changes += [change | {"line": number + 1} for change in inside.changes]
 
 
 def _edit_tensor_header(source: Path, target: Path, replacer: Replacer) -> Edited | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from recorder.errors import BundleError
+from recorder.release.secrets.embedded import torn_record
 from recorder.release.secrets.tables import table_texts
 
 _BLOCK = 8 << 20
@@ -56,8 +57,20 @@ def pieces_in(file: IO[bytes], name: str) -> Iterator[Piece]:
         yield from _archive(file)
     elif name.endswith(".safetensors"):
         yield from _tensor_header(file)
+    elif name.endswith(".jsonl"):
+        yield from _ledger(file)
     else:
         yield from _lines(file)
+
+
+def _ledger(file: IO[bytes]) -> Iterator[Piece]:
+    """Lines, and after them what they keep of torn records."""
+    for piece in _lines(file):
+        yield piece
+        for index, line in enumerate(piece.lines):
+            if (record := torn_record(line)) is not None:
+                lines = record.split(b"\n")
+                yield Piece("base64", lines, numbers=[piece.number(index)] * len(lines))
 
 
 def _lines(file: IO[bytes]) -> Iterator[Piece]:

@@ -303,3 +303,16 @@ def test_a_key_that_is_printed_in_parts_is_masked_whole(tmp_path: Path) -> None:
             file.write(f"{line}\n")
         collector.poll()
     assert [text for text in notebook.texts("stdout") if "<hidden:private-key:" not in text] == [lines[0], *lines[4:]]
+
+
+def test_what_is_kept_of_a_torn_record_has_no_credentials(tmp_path: Path) -> None:
+    token = "ghp_" + "aB3" * 12
+    torn = b'{"t":1,"k":"message","text":"\xff used ' + token.encode() + b", then"
+    (tmp_path / "rank-0.0.spool").write_bytes(b"no JSON, " + token.encode() + b"\n" + torn)
+    notebook = Notebook()
+    new_collector(tmp_path, notebook).finish()
+    kept = [base64.b64decode(fields["base64"]) for _, fields, _ in notebook.events]
+    assert [len(kept), sum(token.encode() in data for data in kept)] == [2, 0]
+    assert kept[1].startswith(b'{"t":1,"k":"message","text":"\xff used <hidden:github-token:')
+    assert kept[1].endswith(b">, then")
+    assert notebook.events[1][1]["bytes"] == len(torn)

@@ -182,3 +182,16 @@ def test_a_damaged_line_is_named(bundle: Path, change: Any) -> None:
         list(read_events(bundle))
     with pytest.raises(BundleError, match=r"ledger/0001\.jsonl line 2 is not"):
         new_ledger(bundle, attempt=2)
+
+
+def test_what_is_kept_of_a_torn_event_has_no_credentials(bundle: Path) -> None:
+    token = "ghp_" + "aB3" * 12
+    ledger = new_ledger(bundle)
+    for text in ("first", f"used {token}, " + "x" * 80):
+        ledger.append("note", {"text": text})
+    last = layout.segments(bundle, layout.LEDGER)[-1]
+    os.truncate(last, last.stat().st_size - 80)
+    new_ledger(bundle, attempt=2).append("note", {"text": "after"})
+    [torn] = [event["fields"] for event in checked_events(bundle) if event["type"] == "segment.torn"]
+    assert b"<hidden:github-token:" in base64.b64decode(torn["base64"])
+    assert token.encode() not in base64.b64decode(torn["base64"])

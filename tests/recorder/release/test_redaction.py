@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -415,3 +417,32 @@ def test_a_claimed_root_is_not_the_one_that_a_stage_names(
     (tmp_path / "train.json").write_bytes(pointer.serialised())
     assert main(["verify", "train.json"]) == 1
     assert "the root that the pointer names is only claimed" in capsys.readouterr().out
+
+
+def test_names_and_credentials_in_a_torn_record_are_found_and_replaced(tmp_path: Path) -> None:
+    token = "ghp_" + "aB3" * 12
+    torn = f'{{"t":1,"k":"message","text":"{USER} on node-a\nused {token}'.encode() + b"\xff"
+    builder = private_builder(tmp_path / "runs")
+    fields = {"spool": "rank-0.0.spool", "offset": 7, "bytes": len(torn), "base64": base64.b64encode(torn).decode()}
+    builder.run.writer.add_event("spool.torn", fields)
+    bundle = builder.finish(8).close()
+    verdict = scan_bundle(bundle, recorded_names(bundle))
+    [place] = {finding.path for finding in verdict.private if finding.path.endswith("!base64")}
+    [found] = verdict.credentials
+    [number] = [
+        number
+        for number, line in enumerate((bundle / place.removesuffix("!base64")).read_bytes().splitlines(), 1)
+        if b'"spool.torn"' in line
+    ]
+    assert (found.path, found.line, found.kind) == (place, number, "github-token")
+    made = make(bundle, tmp_path / "copy")
+    assert verify_bundle(tmp_path / "copy").findings == ()
+    [event] = [event for event in Bundle(tmp_path / "copy").events() if event["type"] == "spool.torn"]
+    kept = base64.b64decode(event["fields"]["base64"])
+    assert re.sub(rb"(host|user|<hidden:github-token)[-:][0-9a-f]+", rb"\1", kept) == (
+        b'{"t":1,"k":"message","text":"user on host\nused <hidden:github-token>\xff'
+    )
+    [edit] = [edit for edit in made.edits if edit["path"] == place.removesuffix("!base64")]
+    inside = [(change["line"], change["kind"]) for change in edit["changes"] if change["place"] == "base64"]
+    assert inside == [(number, "user-name"), (number, "host-name"), (number, "github-token")]
+    assert scan_bundle(tmp_path / "copy", recorded_names(bundle)).private == ()
