@@ -1,4 +1,4 @@
-"""Pseudonyms: the same name has the same one wherever it stands, and only who holds the key can tell whose it is."""
+"""Pseudonyms: the same name has the same one wherever it stands, and only who holds the key can compute it."""
 
 from __future__ import annotations
 
