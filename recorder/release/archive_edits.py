@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recorder.release.replacement import Edited, Replacer
-from recorder.release.secrets.places import pieces_in
+from recorder.release.secrets.places import is_code, pieces_in
 
 _BINARY = (b"PAR1", b"\x1f\x8b")
 
@@ -54,7 +54,7 @@ def _add(
     if content is not None and content.startswith(_BINARY):
         changes += _refuse(member.name, content, replacer)
     elif content is not None:
-        replaced = replacer.replace(content.split(b"\n"))
+        replaced = replacer.replace(content.split(b"\n"), is_code=is_code(member.name))
         changes += replaced.changes
         content = b"\n".join(replaced.lines)
         member.size = len(content)
@@ -64,6 +64,6 @@ def _add(
 
 def _refuse(name: str, content: bytes, replacer: Replacer) -> list[dict[str, Any]]:
     for piece in pieces_in(io.BytesIO(content), name):
-        if replacer.replace(piece.lines).changes:
+        if replacer.replace(piece.lines, is_code=piece.is_code).changes:
             raise ValueError(f"its member {name} is itself compressed")
     return []

@@ -13,7 +13,7 @@ from recorder.errors import UsageError
 from recorder.release.archive_edits import edit_archive
 from recorder.release.replacement import Edited, Replaced, Replacer
 from recorder.release.secrets.embedded import torn_record, with_torn_record
-from recorder.release.secrets.places import tensor_header
+from recorder.release.secrets.places import is_code, tensor_header
 from recorder.release.table_edits import edit_table
 
 _BLOCK = 4 << 20
@@ -50,7 +50,7 @@ def _editor(source: Path, name: str) -> Callable[[Path, Path, Replacer], Edited 
 
 
 def _edit_text(source: Path, target: Path, replacer: Replacer) -> Edited | None:
-    replaced = replacer.replace(source.read_bytes().split(b"\n"))
+    replaced = replacer.replace(source.read_bytes().split(b"\n"), is_code=is_code(source.name))
     if not replaced.changes:
         return None
     target.write_bytes(b"\n".join(replaced.lines))

@@ -39,11 +39,11 @@ class Replacer:
         self._pseudonyms = pseudonyms
         self._allowed = frozenset(allowed)
 
-    def replace(self, lines: list[bytes], place: str = "", first: int = 1) -> Replaced:
-        """`lines` with everything replaced; `place` and the number of the `first` line are for the list of changes."""
+    def replace(self, lines: list[bytes], place: str = "", is_code: bool = False) -> Replaced:
+        """`lines` with everything replaced; `place` is for the list of changes, `is_code` for lines of a program."""
         result = Replaced(list(lines))
-        for hit in self._scanner.hits(lines):
-            if text := self._replaced(hit, place, first + hit.number, result.changes):
+        for hit in self._scanner.hits(lines, is_code):
+            if text := self._replaced(hit, place, 1 + hit.number, result.changes):
                 result.lines[hit.number] = text.encode(errors="surrogateescape")
                 result.changed.append(hit.number)
         return result

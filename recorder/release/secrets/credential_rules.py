@@ -6,7 +6,13 @@ first names the finding. After the kind stands what every line with such a match
 
 from __future__ import annotations
 
-from recorder.release.secrets.judgement import has_key_body, is_assigned_password, is_password, is_random
+from recorder.release.secrets.judgement import (
+    has_key_body,
+    is_assigned_password,
+    is_password,
+    is_random,
+    is_stated_password,
+)
 from recorder.release.secrets.rule import Rule
 
 # Between a name and its value: `key = value`, `"key": "value"`, the same within a string of JSON, `key => value`.
@@ -164,6 +170,17 @@ _KEYS = (
     Rule("kubeconfig-key", "client-key-data", rf"client-key-data{_IS}(?P<v>[A-Za-z0-9+/=]{{16,}})"),
     Rule("json-web-token", "eyJ", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
 )
+# Keys of which every value is a password; `_pass` may also be one of several passes.
+PASSWORD_KEY = r"(?:(?i:password|passwd|passphrase|_pwd)|_PASS)"
+STATED_PASSWORD = Rule(
+    "password",
+    "(?i)password passwd passphrase _pwd _pass",
+    rf"{PASSWORD_KEY}{_IS}(?P<v>[^\s\"'\\,;\x1b]{{6,64}})",
+    weak=True,
+    begins=False,
+    in_code=False,
+    is_secret=is_stated_password,
+)
 _URL_WITH_USER = r"://[^\s/]+@"
 _PASSWORDS = (
     Rule(
@@ -215,6 +232,7 @@ _PASSWORDS = (
         begins=False,
         is_secret=is_assigned_password,
     ),
+    STATED_PASSWORD,
     Rule(
         "secret",
         "(?i)secret api_key apikey access_key accesskey auth_token authtoken access_token accesstoken refresh_token"

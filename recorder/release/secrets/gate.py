@@ -79,7 +79,7 @@ def scan_file(path: Path, name: str, scanner: Scanner) -> Iterator[Finding]:
         yield from _findings(name, 0, hit)
     for piece in pieces(path):
         place = f"{name}!{piece.place}" if piece.place else name
-        for hit in scanner.hits(piece.lines):
+        for hit in scanner.hits(piece.lines, piece.is_code):
             yield from _findings(place, piece.number(hit.number), hit)
 
 

@@ -18,18 +18,33 @@ _CODE = re.compile(r"[A-Za-z_][\w.]*[(\[].*|(?:self|os|args|cfg|config|settings|
 _PATH = re.compile(r"~?\.{0,2}/[a-z]+/|[a-z]+://")
 # What follows a name in a program's text or in prose belongs to neither.
 _NAME = re.compile(r"[A-Za-z_.]+[)\]}`:]*")
+# The end of a call, or of a piece of code that prose quotes; tracebacks and messages have them.
+_CLOSED = re.compile(r"[A-Za-z_.]+[)`][)\]}`:]*")
+
+
+def is_placeholder(value: str) -> bool:
+    """Whether `value` stands for a secret that is elsewhere, or already for a masked one."""
+    return not value or value.startswith(HIDDEN) or _PLACEHOLDER.fullmatch(value) is not None
 
 
 def is_password(match: re.Match[str]) -> bool:
     """Whether the group `v` is a value, and no placeholder."""
-    value = match["v"]
-    return not (value.startswith(HIDDEN) or _PLACEHOLDER.fullmatch(value))
+    return not is_placeholder(match["v"])
 
 
 def is_assigned_password(match: re.Match[str]) -> bool:
     """As `is_password`; a plain word is taken for a name, as in `password=password_of_user`, and a call for code."""
+    return _is_value(match, _NAME)
+
+
+def is_stated_password(match: re.Match[str]) -> bool:
+    """As `is_password`, in a text that is no program's: there a plain word is a value, and only a call is code."""
+    return _is_value(match, _CLOSED)
+
+
+def _is_value(match: re.Match[str], name: re.Pattern[str]) -> bool:
     value = match["v"]
-    return is_password(match) and not (_NAME.fullmatch(value) or _CODE.fullmatch(value)) and len(set(value)) > 3
+    return is_password(match) and not (name.fullmatch(value) or _CODE.fullmatch(value)) and len(set(value)) > 3
 
 
 def is_random(match: re.Match[str]) -> bool:

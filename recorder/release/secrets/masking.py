@@ -7,16 +7,19 @@ others could try, only 16 bits are shown.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
 from recorder.canonical import digest
-from recorder.release.secrets.credential_rules import CREDENTIALS
+from recorder.release.secrets.credential_rules import CREDENTIALS, PASSWORD_KEY, STATED_PASSWORD
+from recorder.release.secrets.judgement import is_placeholder
 from recorder.release.secrets.key_block import KeyBlock
 from recorder.release.secrets.prefilter import Prefilter
 from recorder.release.secrets.rule import HIDDEN, Rule, Span, without_overlaps
 
 _SHOWN, _SHOWN_OF_WEAK = 8, 4
+_PASSWORD_KEY = re.compile(rf"\S*{PASSWORD_KEY}")
 
 
 def fingerprint(rule: Rule, secret: str) -> str:
@@ -45,16 +48,24 @@ def mask_text(text: str) -> str:
 
 
 def mask_values(value: Any, name: str = "") -> Any:
-    """A copy of plain `value` in which every credential in a text is masked; `name` is the key that it stands under."""
+    """A copy of plain `value` in which every credential in a text is masked; `name` is the key that it stands under.
+
+    Under the key of a password, and after it in a text `KEY=VALUE`, every text is one, but for placeholders.
+    """
     if isinstance(value, dict):
         return {key: mask_values(item, str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [mask_values(item, name) for item in value]
     if not isinstance(value, str):
         return value
+    if _PASSWORD_KEY.fullmatch(name):
+        return value if is_placeholder(value) else mask(STATED_PASSWORD, value)
+    key, equals, rest = value.partition("=")
+    if equals and "\n" not in rest and _PASSWORD_KEY.fullmatch(key):
+        return f"{key}={mask_values(rest, key)}"
     if (alone := mask_text(value)) != value:
         return alone
-    # A password is known by its key.
+    # Some secrets are known by their key.
     lead = f"{name}="
     whole = mask_text(lead + value)
     return whole.removeprefix(lead) if whole.startswith(lead) else value

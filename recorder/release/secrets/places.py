@@ -9,7 +9,7 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +22,11 @@ _BLOCK = 8 << 20
 _KEY_BYTES = 64 << 10
 _LONGEST_HEADER = 100 << 20
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+# Programs, patches, and documents that show pieces of them. In scripts of a shell a plain word is a value.
+_PROGRAMS = (
+    *(".py", ".pyi", ".pyx", ".ipynb", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".go", ".java", ".jl", ".js"),
+    *(".lua", ".r", ".R", ".rb", ".rs", ".scala", ".ts", ".tsx", ".html", ".md", ".rst", ".patch", ".diff"),
+)
 
 
 @dataclass(frozen=True)
@@ -29,16 +34,23 @@ class Piece:
     """Lines of one place in a file: `place` is a member, column or header, or empty.
 
     `first` is the number of the first line. Where lines have numbers of their own, as rows do, these are `numbers`.
+    `is_code` is for lines of a program, where a plain word after `password=` is a name and no password.
     """
 
     place: str
     lines: list[bytes]
     first: int = 1
     numbers: list[int] | None = None
+    is_code: bool = False
 
     def number(self, index: int) -> int:
         """The number of the line at `index`."""
         return self.numbers[index] if self.numbers is not None else self.first + index
+
+
+def is_code(name: str) -> bool:
+    """Whether the file of this name is a program's text, or holds pieces of one."""
+    return name.endswith(_PROGRAMS)
 
 
 def pieces(path: Path) -> Iterator[Piece]:
@@ -60,7 +72,7 @@ def pieces_in(file: IO[bytes], name: str) -> Iterator[Piece]:
     elif name.endswith(".jsonl"):
         yield from _ledger(file)
     else:
-        yield from _lines(file)
+        yield from (replace(piece, is_code=is_code(name)) for piece in _lines(file))
 
 
 def _ledger(file: IO[bytes]) -> Iterator[Piece]:
@@ -115,7 +127,7 @@ def _archive(file: IO[bytes]) -> Iterator[Piece]:
                 if (opened := archive.extractfile(member)) is not None:
                     for piece in pieces_in(io.BytesIO(opened.read()), member.name):
                         place = f"{member.name}!{piece.place}" if piece.place else member.name
-                        yield Piece(place, piece.lines, piece.first, piece.numbers)
+                        yield replace(piece, place=place)
             return
     except tarfile.ReadError:
         file.seek(0)

@@ -48,6 +48,7 @@ class Rule:
     in their place, in the language of RE2. `is_secret` has the last word about what the body matched.
     `private` is for names that a release replaces by pseudonyms; the others are credentials, which open something.
     `weak` values may be words that people choose: of their digest less is shown, or it could be found by trying.
+    `in_code` says whether it is also for texts of programs, where what looks like a value may be a name.
     `begins` and `ends` say whether the match must begin, and end, where a token does.
     """
 
@@ -58,6 +59,7 @@ class Rule:
     weak: bool = False
     begins: bool = True
     ends: bool = False
+    in_code: bool = True
     is_secret: Callable[[re.Match[str]], bool] | None = None
     look: str | None = None
 

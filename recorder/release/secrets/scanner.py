@@ -27,28 +27,32 @@ class Scanner:
     def __init__(self, names: Names | None = None) -> None:
         self._prefilter = Prefilter((*CREDENTIALS, *private_rules(names or Names())))
 
-    def hits(self, lines: Sequence[bytes]) -> Iterator[Hit]:
-        """Every line that holds a secret, in order. Bytes that are no UTF-8 are kept as lone surrogates."""
+    def hits(self, lines: Sequence[bytes], is_code: bool = False) -> Iterator[Hit]:
+        """Every line that holds a secret, in order; `is_code` for lines of a program's text.
+
+        Bytes that are no UTF-8 are kept as lone surrogates.
+        """
         reached = 0
         for number in self._prefilter.suspects(lines):
             if number < reached:
                 continue
             reached = number + 1
             text = lines[number].decode(errors="surrogateescape")
-            if spans := self.spans(text):
+            if spans := self.spans(text, is_code):
                 yield Hit(number, text, spans)
             block = KeyBlock()
             block.follow(text)
             while block.is_open and reached < len(lines):
-                yield from self._key_line(block, lines[reached], reached)
+                yield from self._key_line(block, lines[reached], reached, is_code)
                 reached += 1
 
-    def spans(self, text: str) -> list[Span]:
+    def spans(self, text: str, is_code: bool = False) -> list[Span]:
         """What in one line must not be seen, credentials before names where they overlap."""
-        return without_overlaps([span for rule in self._prefilter.rules_for(text) for span in rule.spans(text)])
+        rules = [rule for rule in self._prefilter.rules_for(text) if rule.in_code or not is_code]
+        return without_overlaps([span for rule in rules for span in rule.spans(text)])
 
-    def _key_line(self, block: KeyBlock, line: bytes, number: int) -> Iterator[Hit]:
+    def _key_line(self, block: KeyBlock, line: bytes, number: int, is_code: bool) -> Iterator[Hit]:
         text = line.decode(errors="surrogateescape")
         body = block.follow(text)
-        if spans := without_overlaps([*([body] if body else []), *self.spans(text)]):
+        if spans := without_overlaps([*([body] if body else []), *self.spans(text, is_code)]):
             yield Hit(number, text, spans)

@@ -17,6 +17,9 @@ from helpers import bundles
 from helpers.commands import REPOSITORY
 
 from recorder.capture.archive import SourceFile, pack
+from recorder.release.edits import edit_file
+from recorder.release.pseudonyms import Pseudonyms
+from recorder.release.replacement import Replacer
 from recorder.release.secrets.gate import Finding, scan_bundle, scan_file
 from recorder.release.secrets.names import recorded_names
 from recorder.release.secrets.private_rules import Names
@@ -157,3 +160,32 @@ def test_the_source_that_every_run_of_this_project_carries_bars_no_release() -> 
     names = [name for name in tracked.decode().split("\0") if name and (REPOSITORY / name).is_file()]
     found = [finding for name in names for finding in scan_file(REPOSITORY / name, name, Scanner(Names()))]
     assert [finding for finding in found if not finding.private] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("config/resolved.yaml", True),
+        ("logs/0001/driver.log", True),
+        ("source/launch.sh", True),
+        ("source/.env", True),
+        ("source/train.py", False),
+        ("source/diff.patch", False),
+        ("source/README.md", False),
+    ],
+)
+def test_a_password_of_letters_is_found_where_no_program_stands(name: str, found: bool, tmp_path: Path) -> None:
+    line = b"password = correcthorse" + b"battery"
+    assert [finding.kind for finding in scan(line, name, tmp_path)] == ["password"] * found
+    archive = pack([SourceFile(name.encode(), line, False)])
+    assert [finding.kind for finding in scan(archive, "source/source.tar.gz", tmp_path)] == ["password"] * found
+
+
+def test_what_is_no_finding_in_a_program_is_not_edited_there(tmp_path: Path) -> None:
+    replacer = Replacer(SCANNER, Pseudonyms(bytes(32)))
+    line = b"password = correcthorse" + b"battery"
+    for name, edited in (("train.py", False), ("db.yaml", True)):
+        (tmp_path / name).write_bytes(line)
+        assert (edit_file(tmp_path / name, tmp_path / "out", name, replacer) is not None) == edited
+        (tmp_path / "a.tar.gz").write_bytes(pack([SourceFile(name.encode(), line, False)]))
+        assert (edit_file(tmp_path / "a.tar.gz", tmp_path / "out", "a.tar.gz", replacer) is not None) == edited

@@ -97,3 +97,28 @@ def test_values_without_credentials_are_equal_to_what_they_were() -> None:
         "optim": {"lr": 1e-3, "betas": [0.9, 1]},
     }
     assert mask_values(values) == values
+
+
+@pytest.mark.parametrize("password", ["correcthorsebattery", "correct horse battery", "aaa", "settings.py", "zebra[1]"])
+@pytest.mark.parametrize("key", ["password", "db_passwd", "DB_PASS", "smtp_pwd", "passphrase"])
+def test_whatever_stands_under_the_key_of_a_password_is_masked(key: str, password: str) -> None:
+    masked = mask_values({key: password, "overrides": [f"+db.{key}={password}"], "deep": {key: [password]}})
+    assert password not in str(masked)
+    assert all(MASK.fullmatch(text) for text in (masked[key], masked["deep"][key][0]))
+    assert masked["overrides"][0].startswith(f"+db.{key}=<hidden:password:")
+    assert mask_values(masked) == masked
+
+
+@pytest.mark.parametrize("value", ["", "null", "${oc.env:DB_PASSWORD}", "<password>", "***", "changeme", None, True, 8])
+def test_placeholders_under_the_key_of_a_password_stay(value: object) -> None:
+    assert mask_values({"password": value, "n_pass": "second", "password_file": "x"}) == {
+        "password": value, "n_pass": "second", "password_file": "x"
+    }
+
+
+@pytest.mark.parametrize("line", ["DB_PASSWORD={}", "password: {}", "{{'password': '{}'}}", 'smtp_pwd = "{}"'])
+def test_a_password_of_letters_is_masked_in_a_line_of_a_log(line: str) -> None:
+    word = "correcthorse" + "battery"
+    assert word not in mask_text(line.format(word))
+    for name in ("password_of_user)", "password)", "getpass.getpass()", "password_of_user`"):
+        assert mask_text(f"connect(password={name}") == f"connect(password={name}"
