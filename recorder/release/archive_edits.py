@@ -8,8 +8,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from recorder.release.replacement import Edited, Replacer
-from recorder.release.secrets.places import is_code, pieces_in
+from recorder.release.replacement import Edited, Replacer, Unreadable
+from recorder.release.secrets.places import DAMAGED, is_code, pieces_in
 
 _BINARY = (b"PAR1", b"\x1f\x8b")
 
@@ -17,8 +17,8 @@ _BINARY = (b"PAR1", b"\x1f\x8b")
 def edit_archive(source: Path, target: Path, replacer: Replacer) -> Edited | None:
     """Write the tar.gz `source` to `target` with all text in it replaced; None when there is nothing to replace.
 
-    Equal contents give equal bytes. Raises ValueError for what is no tar.gz, or holds in a member that is compressed
-    itself what would have to be replaced.
+    Equal contents give equal bytes. Raises Unreadable for what is no tar.gz or is damaged, ValueError for what holds
+    in a member that is compressed itself what would have to be replaced.
     """
     changes: list[dict[str, Any]] = []
     buffer = io.BytesIO()
@@ -32,8 +32,8 @@ def edit_archive(source: Path, target: Path, replacer: Replacer) -> Edited | Non
                 opened = old.extractfile(member)
                 content = opened.read() if opened is not None else None
                 changes += _add(new, member, content, replacer)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise ValueError(f"it is no tar.gz: {error}") from None
+    except (tarfile.TarError, *DAMAGED) as error:
+        raise Unreadable(f"it is no tar.gz: {error}") from None
     if not changes:
         return None
     target.write_bytes(buffer.getvalue())

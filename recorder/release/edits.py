@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recorder.bundle import layout
+from recorder.bundle.alterations import is_indispensable
 from recorder.canonical import canonical_json, digest, readable_json
 from recorder.errors import UsageError
 from recorder.release.archive_edits import edit_archive
-from recorder.release.replacement import Edited, Replaced, Replacer
+from recorder.release.replacement import Edited, Replaced, Replacer, Unreadable
 from recorder.release.secrets.embedded import torn_record, with_torn_record
-from recorder.release.secrets.places import is_code, tensor_header
+from recorder.release.secrets.places import GZIP, PARQUET, is_code, pieces, tensor_header
 from recorder.release.table_edits import edit_table
 
 _BLOCK = 4 << 20
@@ -26,6 +27,9 @@ def edit_file(source: Path, target: Path, name: str, replacer: Replacer) -> Edit
     """
     try:
         return _editor(source, name)(source, target, replacer)
+    except Unreadable as error:
+        _check_unreadable(source, name, replacer, " ".join(str(error).split()))
+        return None
     except (ValueError, TypeError, RecursionError) as error:
         raise UsageError(
             f"{name} holds what must not be published and cannot be edited ({error}): "
@@ -33,12 +37,21 @@ def edit_file(source: Path, target: Path, name: str, replacer: Replacer) -> Edit
         ) from None
 
 
+def _check_unreadable(source: Path, name: str, replacer: Replacer, why: str) -> None:
+    """Raises UsageError for a damaged file in which something is found, or a table in which names may be packed."""
+    found = any(replacer.replace(piece.lines, is_code=piece.is_code).changes for piece in pieces(source))
+    # Metrics are numbers and digests. In other tables names stand, compressed.
+    if found or (_magic(source) == PARQUET and not is_indispensable(name)):
+        raise UsageError(
+            f"{name} is damaged, and what must not be published cannot be replaced in it ({why}): withhold it"
+        )
+
+
 def _editor(source: Path, name: str) -> Callable[[Path, Path, Replacer], Edited | None]:
-    with source.open("rb") as file:
-        magic = file.read(4)
-    if magic == b"PAR1":
+    magic = _magic(source)
+    if magic == PARQUET:
         return edit_table
-    if magic[:2] == b"\x1f\x8b":
+    if magic[:2] == GZIP:
         return edit_archive
     if name.endswith(".safetensors"):
         return _edit_tensor_header
@@ -47,6 +60,11 @@ def _editor(source: Path, name: str) -> Callable[[Path, Path, Replacer], Edited 
     ):
         return _edit_chained_lines
     return _edit_document if name.endswith(".json") else _edit_text
+
+
+def _magic(source: Path) -> bytes:
+    with source.open("rb") as file:
+        return file.read(4)
 
 
 def _edit_text(source: Path, target: Path, replacer: Replacer) -> Edited | None:
@@ -58,15 +76,25 @@ def _edit_text(source: Path, target: Path, replacer: Replacer) -> Edited | None:
 
 
 def _edit_document(source: Path, target: Path, replacer: Replacer) -> Edited | None:
-    """A JSON file: a replaced key may have another place in the order of keys."""
+    """A JSON file: a replaced key may have another place in the order of keys. A damaged one is a text."""
     data = source.read_bytes()
     replaced = replacer.replace(data.split(b"\n"))
     if not replaced.changes:
         return None
     edited = b"\n".join(replaced.lines)
-    is_canonical = readable_json(json.loads(data)) == data
-    target.write_bytes(readable_json(json.loads(edited)) if is_canonical else edited)
+    if _is_json(data):
+        after = json.loads(edited)
+        edited = readable_json(after) if readable_json(json.loads(data)) == data else edited
+    target.write_bytes(edited)
     return Edited(replaced.changes)
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _edit_chained_lines(source: Path, target: Path, replacer: Replacer) -> Edited | None:
@@ -78,10 +106,10 @@ def _edit_chained_lines(source: Path, target: Path, replacer: Replacer) -> Edite
         return None
     edited = Edited(replaced.changes)
     for number in replaced.changed:
-        before, after = json.loads(lines[number]), json.loads(replaced.lines[number])
-        line = canonical_json(after | {key: before[key] for key in ("prev", "hash")})
-        replaced.lines[number] = line
-        edited.lines[str(number + 1)] = digest(line + b"\n")
+        if _is_json(lines[number]):
+            before, after = json.loads(lines[number]), json.loads(replaced.lines[number])
+            replaced.lines[number] = canonical_json(after | {key: before[key] for key in ("prev", "hash")})
+        edited.lines[str(number + 1)] = digest(replaced.lines[number] + b"\n")
     target.write_bytes(b"\n".join(replaced.lines))
     return edited
 

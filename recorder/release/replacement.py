@@ -31,6 +31,10 @@ class Edited:
     rows: list[Range] = field(default_factory=list)
 
 
+class Unreadable(ValueError):
+    """A file is damaged, or not what it looks like, and cannot be read as what it should be."""
+
+
 class Replacer:
     """Private names become pseudonyms, credentials masks; what is `allowed`, by fingerprint, stays."""
 

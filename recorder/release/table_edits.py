@@ -6,23 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from recorder.bundle.step_ranges import merge
-from recorder.release.replacement import Edited, Replacer
+from recorder.errors import BundleError
+from recorder.release.replacement import Edited, Replacer, Unreadable
 from recorder.release.secrets.tables import table_texts
 
 
 def edit_table(source: Path, target: Path, replacer: Replacer) -> Edited | None:
     """Write the Parquet file `source` to `target` with its texts replaced; None when there is nothing to replace.
 
-    A change names the column, the first row of the value it is about, and stands for all its rows. Raises ValueError
-    when what must be replaced is no plain text column: a name, metadata, or a list of texts.
+    A change names the column, the first row of the value it is about, and stands for all its rows. Raises Unreadable
+    for a damaged file, ValueError when what must be replaced is no plain text column: a name, metadata or a list of
+    texts.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(source)
     edited = Edited([])
-    with source.open("rb") as file:
-        places = list(table_texts(file))
+    try:
+        table = pq.read_table(source)
+        with source.open("rb") as file:
+            places = list(table_texts(file))
+    except (pa.ArrowException, OSError, BundleError) as error:
+        raise Unreadable(str(error)) from None
     for place, texts, numbers in places:
         if not replacer.replace(texts).changes:
             continue

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from recorder.bundle import layout
-from recorder.errors import BundleError
-from recorder.ledger.ledger import read_events
 from recorder.release.secrets.private_rules import FIXED, HOME, Names
 
 _HOST_KEYS = frozenset({"host", "hostname", "node", "nodes", "head_host"})
 _ADDRESS_KEYS = frozenset({"address", "ip", "node_ip"})
 _USER_KEYS = frozenset({"user", "username", "login"})
 _ADDRESS = re.compile(r"[0-9a-fA-F.:]*[.:][0-9a-fA-F.:]*")
+_PAIR = re.compile(r'"([a-z_]+)":\s*"([^"\\\\]+)"')
 _HOME_RULES = [rule for rule in FIXED if rule.kind == HOME]
 
 
@@ -34,7 +33,10 @@ def machine_names() -> Names:
 
 
 def recorded_names(bundle: Path) -> Names:
-    """The names that the ledger, run.json and the captured files of `bundle` give. Raises BundleError."""
+    """The names that the ledger, run.json and the captured files of `bundle` give.
+
+    What is damaged is read as far as it can be: a name that stands there alone may be missed.
+    """
     hosts: set[str] = set()
     users: set[str] = set()
     addresses: set[str] = set()
@@ -50,16 +52,25 @@ def recorded_names(bundle: Path) -> Names:
 
 
 def _texts(bundle: Path) -> Iterator[tuple[str, str]]:
-    for event in read_events(bundle):
-        yield from _leaves("", event["fields"])
+    for path in layout.segments(bundle, layout.LEDGER):
+        with path.open("rb") as file:
+            for line in file:
+                yield from _leaves_of(line)
     for pattern in (layout.RUN, "environment/*.json", layout.node_file("*"), "source/source*.json", "data/*.json"):
         for path in sorted(bundle.glob(pattern)):
-            try:
-                yield from _leaves("", json.loads(path.read_bytes()))
-            except (ValueError, RecursionError) as error:
-                raise BundleError(f"{path.relative_to(bundle).as_posix()} is damaged: {error}") from None
+            yield from _leaves_of(path.read_bytes())
     for path in sorted((bundle / "config").glob("*.yaml")):
         yield "", path.read_text(errors="surrogateescape")
+
+
+def _leaves_of(data: bytes) -> Iterator[tuple[str, str]]:
+    """Each text within JSON; of what is none what looks like a key and its text, and all of it."""
+    try:
+        yield from _leaves("", json.loads(data))
+    except (ValueError, RecursionError):
+        text = data.decode(errors="surrogateescape")
+        yield from _PAIR.findall(text)
+        yield "", text
 
 
 def _leaves(key: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,10 @@ _BLOCK = 8 << 20
 # A private key that begins in one block ends in the same: this much more is read where one is in sight.
 _KEY_BYTES = 64 << 10
 _LONGEST_HEADER = 100 << 20
-_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+_UNPACKED_AT_ONCE = 64 << 10
+# What Python raises for compressed data that is damaged or cut off.
+DAMAGED = (EOFError, OSError, zlib.error)
+GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
 # Programs, patches, and documents that show pieces of them. In scripts of a shell a plain word is a value.
 _PROGRAMS = (
     *(".py", ".pyi", ".pyx", ".ipynb", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".go", ".java", ".jl", ".js"),
@@ -63,9 +66,9 @@ def pieces_in(file: IO[bytes], name: str) -> Iterator[Piece]:
     """As `pieces`, of an open file that can be searched."""
     magic = file.read(4)
     file.seek(0)
-    if magic == _PARQUET:
+    if magic == PARQUET:
         yield from _table_or_lines(file)
-    elif magic[:2] == _GZIP:
+    elif magic[:2] == GZIP:
         yield from _archive(file)
     elif name.endswith(".safetensors"):
         yield from _tensor_header(file)
@@ -118,7 +121,10 @@ def tensor_header(file: IO[bytes]) -> bytes | None:
 
 
 def _archive(file: IO[bytes]) -> Iterator[Piece]:
-    """Every member of a tar.gz, by name, and its name itself; another gzip file's lines."""
+    """Every member of a tar.gz, by name, and its name itself; another gzip file's lines.
+
+    Of a damaged one the members before the damage, what can be unpacked as lines, and its bytes as lines.
+    """
     try:
         with tarfile.open(fileobj=file, mode="r:gz", errors="surrogateescape") as archive:
             for member in archive:
@@ -126,16 +132,27 @@ def _archive(file: IO[bytes]) -> Iterator[Piece]:
                 yield Piece(member.name, [described.encode(errors="surrogateescape")], 0)
                 if (opened := archive.extractfile(member)) is not None:
                     for piece in pieces_in(io.BytesIO(opened.read()), member.name):
-                        place = f"{member.name}!{piece.place}" if piece.place else member.name
-                        yield replace(piece, place=place)
+                        yield replace(piece, place=f"{member.name}!{piece.place}" if piece.place else member.name)
             return
-    except tarfile.ReadError:
+    except (tarfile.TarError, *DAMAGED):
         file.seek(0)
-    try:
-        yield from _lines(io.BytesIO(gzip.GzipFile(fileobj=file).read()))
-    except (OSError, EOFError, zlib.error):
+    unpacked, is_whole = _unpacked(file)
+    yield from _lines(io.BytesIO(unpacked))
+    if not is_whole:
         file.seek(0)
         yield from _lines(file)
+
+
+def _unpacked(file: IO[bytes]) -> tuple[bytes, bool]:
+    """The content of a gzip file as far as it can be read, and whether that is all of it."""
+    parts = []
+    try:
+        with gzip.GzipFile(fileobj=file) as stream:
+            while block := stream.read1(_UNPACKED_AT_ONCE):
+                parts.append(block)
+    except DAMAGED:
+        return b"".join(parts), False
+    return b"".join(parts), True
 
 
 def _table_or_lines(file: IO[bytes]) -> Iterator[Piece]:

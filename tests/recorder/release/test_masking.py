@@ -112,7 +112,9 @@ def test_whatever_stands_under_the_key_of_a_password_is_masked(key: str, passwor
 @pytest.mark.parametrize("value", ["", "null", "${oc.env:DB_PASSWORD}", "<password>", "***", "changeme", None, True, 8])
 def test_placeholders_under_the_key_of_a_password_stay(value: object) -> None:
     assert mask_values({"password": value, "n_pass": "second", "password_file": "x"}) == {
-        "password": value, "n_pass": "second", "password_file": "x"
+        "password": value,
+        "n_pass": "second",
+        "password_file": "x",
     }
 
 
