@@ -12,10 +12,10 @@ from recorder.bundle import layout
 from recorder.bundle.committed import CommittedSeries, commit
 from recorder.bundle.course import Attempt, Checkpoint, Course
 from recorder.bundle.manifest import read_manifest
-from recorder.bundle.rows import read_rows
+from recorder.bundle.rows import read_placed_rows, read_rows
 from recorder.bundle.state import SEALED, bundle_state
 from recorder.errors import BundleError
-from recorder.ledger.ledger import read_events
+from recorder.ledger.ledger import read_events, read_placed_events
 from recorder.ledger.lines import torn_tail
 
 
@@ -86,6 +86,14 @@ class Bundle:
     def rows(self, series: str = layout.METRICS, columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
         """Every whole row of a series, in the order in which it was recorded; only some `columns`, where named."""
         return read_rows(self.path, series, columns)
+
+    def placed_events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """As `events`, each with the path of the segment that holds it."""
+        return read_placed_events(self.path)
+
+    def placed_rows(self, series: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """As `rows`, each with the path of the segment that holds it."""
+        return read_placed_rows(self.path, series)
 
     @cached_property
     def committed(self) -> CommittedSeries:

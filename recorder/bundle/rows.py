@@ -52,9 +52,12 @@ def newest_rows(bundle: Path, series: str) -> list[dict[str, Any]]:
     return [row for path in layout.segments(bundle, series)[-2:] for row in _segment_rows(path, series)]
 
 
-def read_placed_rows(bundle: Path, series: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """As `read_rows`, each with the path of the segment that holds it, as it was when it was listed."""
-    for path in layout.segments(bundle, series):
+def read_placed_rows(bundle: Path, series: str, segment: Path | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """As `read_rows`, each with the path of the segment that holds it, as it was when it was listed.
+
+    With `segment` only the rows of that one.
+    """
+    for path in [segment] if segment is not None else layout.segments(bundle, series):
         for row in _segment_rows(path, series):
             yield f"{series}/{path.name}", row
 

@@ -12,7 +12,6 @@ from recorder.bundle.reader import Bundle
 from recorder.canonical import parse_utc
 from recorder.errors import UsageError
 from recorder.ledger import events
-from recorder.ledger.ledger import read_placed_events
 from recorder.release.export import Exported
 from recorder.release.statement import Statement
 
@@ -109,7 +108,7 @@ class Contents:
     @cached_property
     def _told(self) -> dict[str, list[Told]]:
         return {
-            bundle.id: [Told(*placed) for placed in read_placed_events(bundle.path) if placed[1]["type"] in _TOLD]
+            bundle.id: [Told(*placed) for placed in bundle.placed_events() if placed[1]["type"] in _TOLD]
             for bundle in self.bundles
         }
 

@@ -15,7 +15,6 @@ from typing import Any
 from recorder.bundle import layout
 from recorder.bundle.committed import commit
 from recorder.bundle.reader import Bundle
-from recorder.bundle.rows import read_placed_rows
 from recorder.canonical import decode_float
 from recorder.errors import BundleError
 from recorder.ledger import events
@@ -170,7 +169,7 @@ class Facts:
     def _ends(self) -> list[tuple[str, dict[str, Any]]]:
         """The rows of the first and the last committed step, each with its segment; few rows are held at a time."""
         found: dict[bool, list[tuple[str, dict[str, Any]]]] = {}
-        for path, row in read_placed_rows(self._bundle.path, layout.METRICS):
+        for path, row in self._bundle.placed_rows(layout.METRICS):
             for is_last in (False, True):
                 seen = found.setdefault(is_last, [(path, row)])
                 step, kept = row["step"], seen[0][1]["step"]

@@ -23,6 +23,7 @@ from recorder.bundle.verify import verify_bundle
 from recorder.canonical import parse_utc
 from recorder.errors import BundleError, UsageError
 from recorder.release.contents import CARD, CITATION, CRATE, CROISSANT, OPENNESS, Contents
+from recorder.release.damaged import DamagedBundle
 from recorder.release.describe import describe as described
 from recorder.release.export import Exported, export_model, exportable_steps, why_not
 from recorder.release.manifest import RELEASE, RUNS, Release, parse_release
@@ -74,8 +75,10 @@ def verify(work: Work) -> str:
             raise UsageError(f"{path.name} is still being written: wait for its end, or stop it")
         if fault := _fault(report):
             faults.append(f"{path.name} {fault}")
+            if not work.request.as_is:
+                continue
         state = "sealed" if report.state == SEALED else "open"
-        runs.append({"id": path.name, "state": state, "outcome": Bundle(path).outcome})
+        runs.append({"id": path.name, "state": state, "outcome": _opened(path, fault).outcome})
     if faults and not work.request.as_is:
         raise BundleError(f"{'; '.join(faults)}; --as-is publishes it, and says so")
     work.facts |= {"runs": runs, "problems": faults}
@@ -151,9 +154,17 @@ def report(work: Work) -> str:
     """A page for each run."""
     bundles = _staged(work)
     names = ["report.html"] if len(bundles) == 1 else [f"report-{bundle.id}.html" for bundle in bundles]
+    said = []
     for name, bundle in zip(names, bundles, strict=True):
-        write_file(work.stage / name, report_page(bundle, parent_of(bundle)).encode())
-    return ", ".join(names)
+        try:
+            write_file(work.stage / name, report_page(bundle, parent_of(bundle)).encode())
+        except BundleError as error:
+            if not work.facts["problems"]:
+                raise
+            said.append(f"no {name}: {error}")
+        else:
+            said.append(name)
+    return ", ".join(said)
 
 
 def describe(work: Work) -> str:
@@ -212,7 +223,12 @@ def staged_release(work: Work) -> Release:
 
 
 def _staged(work: Work) -> list[Bundle]:
-    return [Bundle(work.stage / RUNS / path.name) for path in work.request.bundles]
+    return [_opened(work.stage / RUNS / path.name, work.facts["problems"]) for path in work.request.bundles]
+
+
+def _opened(path: Path, problems: object) -> Bundle:
+    """The bundle at `path`; of one with `problems` what can be read."""
+    return DamagedBundle(path) if problems else Bundle(path)
 
 
 def _export(work: Work, bundle: Bundle, target: Path, step: int) -> Exported | str:

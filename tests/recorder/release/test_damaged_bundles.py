@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import bundles
+from helpers.publishing import content, publish
 from helpers.tampering import flip, overwrite
 
 from recorder.capture.archive import SourceFile, pack
-from recorder.errors import UsageError
+from recorder.errors import BundleError, UsageError
+from recorder.release.destinations.folder import Folder
 from recorder.release.edits import edit_file
 from recorder.release.pseudonyms import Pseudonyms
 from recorder.release.replacement import Edited, Replacer
@@ -21,6 +24,7 @@ from recorder.release.secrets.gate import scan_file
 from recorder.release.secrets.names import recorded_names
 from recorder.release.secrets.private_rules import Names
 from recorder.release.secrets.scanner import Scanner
+from recorder.release.verify_release import verify_release
 
 SCANNER = Scanner(Names(frozenset({"trainbox-17"})))
 TOKEN = "ghp_" + "aB3" * 12
@@ -111,3 +115,36 @@ def test_damaged_json_is_edited_as_text(tmp_path: Path) -> None:
         text = (tmp_path / "out").read_bytes()
         assert text.startswith(b'{"host": \x00"host-')
         assert set(made.lines) == ({"1"} if name.startswith("ledger") else set())
+
+
+def damaged(root: Path) -> Path:
+    """A bundle with damage to its ledger, its metrics, its config and the documents about its machines and source."""
+    bundle = bundles.finished(root)
+    ledger, *_ = sorted(bundle.glob("ledger/*"))
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    overwrite(ledger, lines[0] + lines[1].replace(b'"attempt"', b'"attempt\x00', 1) + b"".join(lines[2:]))
+    metrics = next(bundle.glob("metrics/*.parquet"))
+    overwrite(metrics, metrics.read_bytes()[:-40])
+    for name in ("config/resolved.yaml", "environment/system.json", "source/source.json", "data/dataset.json"):
+        flip(bundle / name, 0)
+    archive = bundle / "source/source.tar.gz"
+    overwrite(archive, archive.read_bytes()[:-20])
+    return bundle
+
+
+def test_what_is_damaged_in_many_places_is_published_as_it_is(tmp_path: Path) -> None:
+    bundle = damaged(tmp_path / "runs")
+    with pytest.raises(BundleError, match=r"demo-1 does not verify.*--as-is publishes it"):
+        publish(tmp_path, tmp_path / "out", bundle.name)
+    published = publish(tmp_path, tmp_path / "out", bundle.name, as_is=True)
+    assert published.release.as_is
+    assert verify_release(Folder(tmp_path / "out")).ok
+    assert "demo-1 does not verify" in (tmp_path / "out/README.md").read_text()
+    assert not any(re.search(rb"node-a(?![A-Za-z0-9_-])", data) for data in content(tmp_path / "out").values())
+
+
+def test_without_a_run_there_is_nothing_to_publish(tmp_path: Path) -> None:
+    bundle = bundles.finished(tmp_path / "runs")
+    flip(bundle / "run.json", 0)
+    with pytest.raises(BundleError, match=r"^run\.json of demo-1 is damaged"):
+        publish(tmp_path, tmp_path / "out", bundle.name, as_is=True)
