@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from recorder.errors import UsageError
 from recorder.release.destinations.folder import Folder
@@ -18,7 +19,7 @@ def is_address(text: str) -> bool:
 
 def open_destination(text: str, runs: Path) -> Destination:
     """Where `text` says a release is to go; `runs` is the folder of the bundles. Raises UsageError, MachineError."""
-    scheme = text.partition("://")[0] if is_address(text) else ""
+    scheme = _scheme(text)
     if scheme == "s3":
         from recorder.release.destinations.s3 import S3Prefix
 
@@ -40,12 +41,24 @@ def open_destination(text: str, runs: Path) -> Destination:
 
 def open_source(text: str, runs: Path) -> Source:
     """Where `text` says that a release is; as `open_destination`, and https:// as well."""
-    if text.startswith(("https://", "http://")):
+    scheme = _scheme(text)
+    if scheme in {"http", "https"}:
         from recorder.release.destinations.https import WebFolder
 
         return WebFolder(text)
-    if text.startswith("hf://"):
+    if scheme == "hf":
         from recorder.release.destinations.hub import HubFiles
 
         return HubFiles(text)
     return open_destination(text, runs)
+
+
+def _scheme(text: str) -> str:
+    """What stands before `://`; empty for a folder. Raises UsageError for an address that cannot be one."""
+    if not is_address(text):
+        return ""
+    try:
+        urlsplit(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is no address ({error}): name {_KNOWN}") from None
+    return text.partition("://")[0]

@@ -55,16 +55,23 @@ def read_statement(path: Path) -> Statement:
     """Read the file. Raises UsageError, in one line that names key and cure, for what cannot be used."""
     import yaml
 
+    data = read_file(path)
     try:
-        values = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+        values = yaml.safe_load(data)
     except (ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     try:
         return parse_statement({} if values is None else values)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def read_file(path: Path) -> bytes:
+    """The content of the file. Raises UsageError when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"the statement {path} cannot be read: {error.strerror}") from None
 
 
 def parse_statement(values: Any) -> Statement:

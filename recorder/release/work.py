@@ -14,6 +14,7 @@ from recorder import __version__
 from recorder.bundle.files import write_file
 from recorder.bundle.manifest import bundle_files, read_manifest
 from recorder.canonical import digest, digest_json, readable_json, utc_text
+from recorder.release.statement import read_file
 
 FOLDER = ".release"
 _JOURNAL = "steps.json"
@@ -46,7 +47,8 @@ class Request:
     def name(self) -> str:
         """What the release is called here: the same for the same bundles, released in the same way by the same code.
 
-        Another version may know more kinds of secrets: what an earlier one did is not gone on with.
+        Another version may know more kinds of secrets: what an earlier one did is not gone on with. Raises UsageError
+        for a statement that cannot be read.
         """
         asked = {
             "recorder": __version__,
@@ -55,7 +57,7 @@ class Request:
             "withhold": sorted(self.withhold),
             "as_is": self.as_is,
             "signed": self.signed,
-            "statement": digest(self.statement.read_bytes()) if self.statement is not None else None,
+            "statement": digest(read_file(self.statement)) if self.statement is not None else None,
         }
         return f"{self.bundles[0].name[:60]}-{digest_json(asked)[:12]}"
 

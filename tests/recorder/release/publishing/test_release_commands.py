@@ -54,6 +54,15 @@ def test_a_dry_run_lists_files_and_sizes(recorder: Recorder, lab: Path) -> None:
         (["get", "released", "--only", "weights", "--out", "o"], 2, "there is no part 'weights'"),
         (["verify", "released", "--anchor", "none.pub"], 2, "cannot read the public key none.pub"),
         (["verify", "released", "--digests"], 2, "are for a bundle, not for a release"),
+        (
+            ["release", "demo-1", "--to", "out", "--statement", "none.yaml"],
+            2,
+            "the statement none.yaml cannot be read: No",
+        ),
+        (["release", "demo-1", "--to", "s3://[x"], 2, "'s3://[x' is no address (Invalid IPv6 URL): name a folder"),
+        (["get", "https://[x"], 2, "'https://[x' is no address (Invalid IPv6 URL)"),
+        (["verify", "s3://[x"], 2, "'s3://[x' is no address (Invalid IPv6 URL)"),
+        (["verify", "S3://x"], 2, "'S3://x' is no place for a release"),
         (["verify", "demo-1", "--anchor", "none.pub"], 1, "not the none.pub that was given"),
     ],
 )
