@@ -119,7 +119,7 @@ def _show_progress(path: str, done: int, total: int) -> None:
 
 def _print_secrets(findings: Sequence[dict[str, Any]]) -> None:
     for found in findings:
-        where = f"{found['run']}/{found['path']}:{found['line']}"
+        where = f"{found['run']}/{found['path']}:{found['line']}".removeprefix("/")
         said = f"{found['kind']}  {found['excerpt'].strip()}"
         say(f"  {styled(printable(where), 'bad')}  {printable(said)}  {found['fingerprint']}")
 

@@ -93,7 +93,7 @@ class _Copy:
         files = [*bundle_files(self._bundle), *([layout.MANIFEST] if manifest is not None else [])]
         edits = [edit for name in files if name not in absent and (edit := self._place(name))]
         for stone in stones:
-            stone["path"] = self._replacer.text(stone["path"])[0]
+            stone |= {key: self._replacer.text(stone[key])[0] for key in ("path", "reason")}
         if not edits and not stones:
             return Redaction((), (), None)
         fields = {"edits": edits, "tombstones": stones}

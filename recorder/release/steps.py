@@ -39,6 +39,7 @@ from recorder.release.secrets.rule import HIDDEN
 from recorder.release.secrets.scanner import Scanner
 from recorder.release.signing import sign_release
 from recorder.release.stage import list_stage, record_stage
+from recorder.release.stated_secrets import stated_secrets, top_secrets
 from recorder.release.statement import Statement, read_statement
 from recorder.release.work import Work
 
@@ -87,14 +88,16 @@ def verify(work: Work) -> str:
 
 def secrets(work: Work) -> str:
     """Find what must not be published. Raises UsageError for an allowed fingerprint of nothing that is there."""
-    found: list[dict[str, Any]] = []
-    allowed: list[dict[str, Any]] = []
+    allow = work.request.allow
+    stated = stated_secrets(work.request.statement, work.request.withhold)
+    found = [record for record in stated if record["fingerprint"] not in allow]
+    allowed = [record for record in stated if record["fingerprint"] in allow]
     private: Counter[str] = Counter()
-    unknown = set(work.request.allow)
+    unknown = set(allow) - {record["fingerprint"] for record in allowed}
     names, scanned = _names(work), 0
     for path in work.request.bundles:
         left_out = set(_withheld(work, path))
-        verdict = scan_bundle(path, names, work.request.allow, left_out)
+        verdict = scan_bundle(path, names, allow, left_out)
         found += [{"run": path.name, **finding.record()} for finding in verdict.credentials]
         allowed += [{"run": path.name, **finding.record()} for finding in verdict.allowed]
         private.update(finding.kind for finding in verdict.private)
@@ -190,8 +193,11 @@ def describe(work: Work) -> str:
 
 
 def list_files(work: Work) -> str:
-    """Write release.json."""
+    """Write release.json. Raises SecretsFound for what came into the texts at the top unseen."""
     release = list_stage(work)
+    known = {*work.request.allow, *(record["fingerprint"] for record in work.facts["secrets"])}
+    if found := [record for record in top_secrets(work.stage) if record["fingerprint"] not in known]:
+        raise SecretsFound(found)
     return f"{len(release.files)} files, root {release.root}"
 
 

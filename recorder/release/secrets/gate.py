@@ -83,6 +83,13 @@ def scan_file(path: Path, name: str, scanner: Scanner) -> Iterator[Finding]:
             yield from _findings(place, piece.number(hit.number), hit)
 
 
+def scan_text(text: str, place: str, scanner: Scanner, is_code: bool = False) -> Iterator[Finding]:
+    """The findings in a text of one line or many, which is called `place`."""
+    lines = [line.encode(errors="surrogateescape") for line in text.split("\n")]
+    for hit in scanner.hits(lines, is_code):
+        yield from _findings(place, hit.number + 1, hit)
+
+
 def _findings(place: str, line: int, hit: Hit) -> Iterator[Finding]:
     for span in hit.spans:
         if not span.continued:

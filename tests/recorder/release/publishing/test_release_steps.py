@@ -277,3 +277,41 @@ def test_the_journal_is_never_published(recorder: Recorder, lab: Path) -> None:
     publish(recorder, "demo-1")
     assert (lab / "runs" / FOLDER).is_dir()
     assert not [path for path in content(lab / "out") if "steps.json" in path or ".tmp" in path]
+
+
+def test_a_credential_in_what_is_stated_bars_the_release(recorder: Recorder, lab: Path) -> None:
+    word = "Zx8" + "qPw3vT"
+    (lab / "said.yaml").write_text(f"title: Bees\nurl: https://bob:{word}@example.org/bees\n")
+    asked = ("release", "demo-1", "--to", "out", "--statement", "said.yaml", "--withhold", f"{LOG}={TOKEN.line}")
+    said = recorder(*asked)
+    assert said.code == 1
+    assert [line.split()[:2] for line in said.out.splitlines() if "<hidden:" in line] == [
+        ["--statement/said.yaml:2", "url-password"],
+        [f"--withhold/{LOG}:1", "github-token"],
+    ]
+    assert "2 secrets must not be published" in said.err
+    assert word not in said.out + said.err
+    assert TOKEN.secret not in said.out + said.err
+    assert not (lab / "out").exists()
+    found = json.loads(recorder(*asked, "--dry-run", "--json").out)["secrets"]
+    assert [record["kind"] for record in found] == ["url-password", "github-token"]
+    publish(recorder, *asked[1:2], *asked[4:], *(f"--allow={record['fingerprint']}" for record in found))
+    assert word in (lab / "out/README.md").read_text()
+
+
+def test_the_texts_at_the_top_are_looked_at_once_more(
+    recorder: Recorder, lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "described", lambda contents: {"README.md": f"x\n{TOKEN.line}\n".encode()})
+    said = recorder("release", "demo-1", "--to", "out")
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert [line.split()[:2] for line in said.out.splitlines() if "<hidden:" in line] == [
+        ["README.md:2", "github-token"]
+    ]
+    assert not (lab / "out").exists()
+
+
+def test_a_reason_names_nobody(recorder: Recorder, lab: Path) -> None:
+    publish(recorder, "demo-1", "--withhold", f"{LOG}=it is of {USER}", "--withhold", OPTIMIZERS)
+    assert any(stone["reason"].startswith("it is of user-") for stone in released(lab / "out")["withheld"])
+    assert naming(lab / "out", (USER,)) == set()
