@@ -6,12 +6,12 @@ import gzip
 import io
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from recorder.release.replacement import Edited, Replacer, Unreadable
-from recorder.release.secrets.places import DAMAGED, is_code, pieces_in
+from recorder.release.secrets.places import DAMAGED, GZIP, PACKED, PARQUET, PATCHES, is_code, pieces_in
 
-_BINARY = (b"PAR1", b"\x1f\x8b")
+_BINARY = (PARQUET, GZIP, *PACKED)
 
 
 def edit_archive(source: Path, target: Path, replacer: Replacer) -> Edited | None:
@@ -52,8 +52,10 @@ def _add(
         setattr(member, attribute, text)
         changes += made
     if content is not None and content.startswith(_BINARY):
-        changes += _refuse(member.name, content, replacer)
+        refuse_packed(io.BytesIO(content), member.name, replacer)
     elif content is not None:
+        if member.name.endswith(PATCHES):
+            refuse_packed(io.BytesIO(content), member.name, replacer, but_lines=True)
         replaced = replacer.replace(content.split(b"\n"), is_code=is_code(member.name))
         changes += replaced.changes
         content = b"\n".join(replaced.lines)
@@ -62,8 +64,11 @@ def _add(
     return [change | {"place": member.name} for change in changes]
 
 
-def _refuse(name: str, content: bytes, replacer: Replacer) -> list[dict[str, Any]]:
-    for piece in pieces_in(io.BytesIO(content), name):
-        if replacer.replace(piece.lines, is_code=piece.is_code).changes:
-            raise ValueError(f"its member {name} is itself compressed")
-    return []
+def refuse_packed(file: IO[bytes], name: str, replacer: Replacer, but_lines: bool = False) -> None:
+    """Raises ValueError when something must be replaced in a file that is packed or not in UTF-8.
+
+    `but_lines` leaves out the lines of a patch, which can be edited.
+    """
+    for piece in pieces_in(file, name):
+        if (piece.place or not but_lines) and replacer.finds(piece):
+            raise ValueError(f"it is in {name}{f', {piece.place}' if piece.place else ''}, packed or not in UTF-8")

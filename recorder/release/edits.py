@@ -11,10 +11,10 @@ from recorder.bundle import layout
 from recorder.bundle.alterations import is_indispensable
 from recorder.canonical import canonical_json, digest, readable_json
 from recorder.errors import UsageError
-from recorder.release.archive_edits import edit_archive
+from recorder.release.archive_edits import edit_archive, refuse_packed
 from recorder.release.replacement import Edited, Replaced, Replacer, Unreadable
 from recorder.release.secrets.embedded import torn_record, with_torn_record
-from recorder.release.secrets.places import GZIP, PARQUET, is_code, pieces, tensor_header
+from recorder.release.secrets.places import GZIP, PACKED, PARQUET, PATCHES, is_code, pieces, tensor_header
 from recorder.release.table_edits import edit_table
 
 _BLOCK = 4 << 20
@@ -39,7 +39,7 @@ def edit_file(source: Path, target: Path, name: str, replacer: Replacer) -> Edit
 
 def _check_unreadable(source: Path, name: str, replacer: Replacer, why: str) -> None:
     """Raises UsageError for a damaged file in which something is found, or a table in which names may be packed."""
-    found = any(replacer.replace(piece.lines, is_code=piece.is_code).changes for piece in pieces(source))
+    found = any(map(replacer.finds, pieces(source)))
     # Metrics are numbers and digests. In other tables names stand, compressed.
     if found or (_magic(source) == PARQUET and not is_indispensable(name)):
         raise UsageError(
@@ -53,6 +53,8 @@ def _editor(source: Path, name: str) -> Callable[[Path, Path, Replacer], Edited 
         return edit_table
     if magic[:2] == GZIP:
         return edit_archive
+    if magic.startswith(PACKED):
+        return _edit_packed
     if name.endswith(".safetensors"):
         return _edit_tensor_header
     if name.endswith(".jsonl") and name.startswith(
@@ -67,7 +69,17 @@ def _magic(source: Path) -> bytes:
         return file.read(4)
 
 
+def _edit_packed(source: Path, target: Path, replacer: Replacer) -> None:
+    """Nothing, or ValueError where something would have to be replaced."""
+    del target
+    with source.open("rb") as file:
+        refuse_packed(file, source.name, replacer)
+
+
 def _edit_text(source: Path, target: Path, replacer: Replacer) -> Edited | None:
+    if source.name.endswith(PATCHES):
+        with source.open("rb") as file:
+            refuse_packed(file, source.name, replacer, but_lines=True)
     replaced = replacer.replace(source.read_bytes().split(b"\n"), is_code=is_code(source.name))
     if not replaced.changes:
         return None

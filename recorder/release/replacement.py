@@ -9,6 +9,7 @@ from typing import Any
 from recorder.bundle.step_ranges import Range
 from recorder.release.pseudonyms import Pseudonyms
 from recorder.release.secrets.masking import fingerprint, mask
+from recorder.release.secrets.places import Piece
 from recorder.release.secrets.rule import Span
 from recorder.release.secrets.scanner import Hit, Scanner
 
@@ -51,6 +52,10 @@ class Replacer:
                 result.lines[hit.number] = text.encode(errors="surrogateescape")
                 result.changed.append(hit.number)
         return result
+
+    def finds(self, piece: Piece) -> bool:
+        """Whether anything in `piece` would have to be replaced."""
+        return bool(self.replace(piece.lines, is_code=piece.is_code).changes)
 
     def text(self, text: str, place: str = "", number: int = 0) -> tuple[str, list[dict[str, Any]]]:
         """One text, which may have several lines, after replacement, and the changes; `number` is that of its row."""

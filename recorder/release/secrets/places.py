@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import struct
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from recorder.errors import BundleError
-from recorder.release.secrets.embedded import torn_record
+from recorder.release.secrets.embedded import binary_hunks, torn_record
 from recorder.release.secrets.tables import table_texts
 
 _BLOCK = 8 << 20
@@ -22,9 +25,17 @@ _BLOCK = 8 << 20
 _KEY_BYTES = 64 << 10
 _LONGEST_HEADER = 100 << 20
 _UNPACKED_AT_ONCE = 64 << 10
-# What Python raises for compressed data that is damaged or cut off.
+# What Python raises for compressed data that is damaged or cut off; of zip and xz also what is encrypted or unknown.
 DAMAGED = (EOFError, OSError, zlib.error)
+_UNFIT = (*DAMAGED, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, ValueError, struct.error)
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
+_ZIP, _BZIP2, _XZ = b"PK\x03\x04", b"BZh", b"\xfd7zX"
+_ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+# What a file begins with whose text is not its bytes, and can be looked at but not edited.
+PACKED = (_ZIP, _BZIP2, _XZ, *_ENCODINGS)
+PATCHES = (".patch", ".diff")
+# A zip file can hold itself.
+_DEEPEST = 8
 # Programs, patches, and documents that show pieces of them. In scripts of a shell a plain word is a value.
 _PROGRAMS = (
     *(".py", ".pyi", ".pyx", ".ipynb", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".go", ".java", ".jl", ".js"),
@@ -62,14 +73,18 @@ def pieces(path: Path) -> Iterator[Piece]:
         yield from pieces_in(file, path.name)
 
 
-def pieces_in(file: IO[bytes], name: str) -> Iterator[Piece]:
-    """As `pieces`, of an open file that can be searched."""
+def pieces_in(file: IO[bytes], name: str, depth: int = 0) -> Iterator[Piece]:
+    """As `pieces`, of an open file that can be searched; `depth` is in how many others it is packed."""
     magic = file.read(4)
     file.seek(0)
     if magic == PARQUET:
         yield from _table_or_lines(file)
-    elif magic[:2] == GZIP:
-        yield from _archive(file)
+    elif magic[:2] == GZIP and depth < _DEEPEST:
+        yield from _archive(file, depth)
+    elif magic.startswith(PACKED) and depth < _DEEPEST:
+        yield from _packed(file, magic, depth)
+    elif name.endswith(PATCHES):
+        yield from _patch(file, depth)
     elif name.endswith(".safetensors"):
         yield from _tensor_header(file)
     elif name.endswith(".jsonl"):
@@ -120,7 +135,47 @@ def tensor_header(file: IO[bytes]) -> bytes | None:
         return None
 
 
-def _archive(file: IO[bytes]) -> Iterator[Piece]:
+def _packed(file: IO[bytes], magic: bytes, depth: int) -> Iterator[Piece]:
+    """What is in a zip, bzip2, xz or UTF-16 file, and its bytes as lines."""
+    try:
+        if magic == _ZIP:
+            yield from _zip(file, depth)
+        elif (encoding := _ENCODINGS.get(magic[:2])) is not None:
+            text = file.read().decode(encoding, errors="replace")
+            yield Piece(encoding, text.encode().split(b"\n"))
+        else:
+            with bz2.open(file) if magic.startswith(_BZIP2) else lzma.open(file) as stream:
+                yield from _within("unpacked", io.BytesIO(stream.read()), "", depth)
+    except _UNFIT:
+        pass
+    file.seek(0)
+    yield from _lines(file)
+
+
+def _zip(file: IO[bytes], depth: int) -> Iterator[Piece]:
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            described = member.filename.encode(errors="surrogateescape") + b" " + member.comment
+            yield Piece(member.filename, [described], 0)
+            yield from _within(member.filename, io.BytesIO(archive.read(member)), member.filename, depth)
+
+
+def _within(place: str, file: IO[bytes], name: str, depth: int) -> Iterator[Piece]:
+    """The pieces of a file that is packed in another, where it is called `place`."""
+    for piece in pieces_in(file, name, depth + 1):
+        yield replace(piece, place=f"{place}!{piece.place}" if piece.place else place)
+
+
+def _patch(file: IO[bytes], depth: int) -> Iterator[Piece]:
+    """Lines, and what is in binary files; their numbers are those of the lines that they begin with."""
+    lines = file.read().split(b"\n")
+    yield Piece("", lines, is_code=True)
+    for index, content in binary_hunks(lines):
+        for piece in _within("binary", io.BytesIO(content), "", depth):
+            yield replace(piece, numbers=[index + 1] * len(piece.lines))
+
+
+def _archive(file: IO[bytes], depth: int) -> Iterator[Piece]:
     """Every member of a tar.gz, by name, and its name itself; another gzip file's lines.
 
     Of a damaged one the members before the damage, what can be unpacked as lines, and its bytes as lines.
@@ -131,8 +186,7 @@ def _archive(file: IO[bytes]) -> Iterator[Piece]:
                 described = f"{member.name} {member.linkname} {member.uname} {member.gname}".strip()
                 yield Piece(member.name, [described.encode(errors="surrogateescape")], 0)
                 if (opened := archive.extractfile(member)) is not None:
-                    for piece in pieces_in(io.BytesIO(opened.read()), member.name):
-                        yield replace(piece, place=f"{member.name}!{piece.place}" if piece.place else member.name)
+                    yield from _within(member.name, io.BytesIO(opened.read()), member.name, depth)
             return
     except (tarfile.TarError, *DAMAGED):
         file.seek(0)
