@@ -32,6 +32,7 @@ from recorder.release.redaction import redact as redacted
 from recorder.release.replacement import Replacer
 from recorder.release.report.page import parent_of
 from recorder.release.report.page import report as report_page
+from recorder.release.reserved import check_names
 from recorder.release.secrets.gate import scan_bundle
 from recorder.release.secrets.names import machine_names, recorded_names
 from recorder.release.secrets.private_rules import Names
@@ -87,7 +88,10 @@ def verify(work: Work) -> str:
 
 
 def secrets(work: Work) -> str:
-    """Find what must not be published. Raises UsageError for an allowed fingerprint of nothing that is there."""
+    """Find what must not be published.
+
+    Raises UsageError for an allowed fingerprint of nothing that is there, and for a name that cannot be replaced.
+    """
     allow = work.request.allow
     stated = stated_secrets(work.request.statement, work.request.withhold)
     found = [record for record in stated if record["fingerprint"] not in allow]
@@ -98,6 +102,7 @@ def secrets(work: Work) -> str:
     for path in work.request.bundles:
         left_out = set(_withheld(work, path))
         verdict = scan_bundle(path, names, allow, left_out)
+        check_names(path, names, verdict.private, left_out)
         found += [{"run": path.name, **finding.record()} for finding in verdict.credentials]
         allowed += [{"run": path.name, **finding.record()} for finding in verdict.allowed]
         private.update(finding.kind for finding in verdict.private)

@@ -138,8 +138,12 @@ FIXED: tuple[Rule, ...] = (
 
 def private_rules(names: Names) -> tuple[Rule, ...]:
     """The rules for what `names` says, as whole words, and for what shows what it is by itself."""
+    return (*FIXED, *named_rules(names))
+
+
+def named_rules(names: Names) -> tuple[Rule, ...]:
+    """The rules for what `names` says; the name is the rule's `hints`."""
     return (
-        *FIXED,
         *_named(HOST, filter(names.is_private, names.hosts)),
         *_named(NODE_ADDRESS, names.addresses - {"127.0.0.1", "::1"}),
         *_named(USER, filter(names.is_private, names.users)),

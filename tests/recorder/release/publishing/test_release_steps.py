@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from helpers.bundles import killed
 from helpers.private_runs import HOST, LOG, MACHINE, PRIVATE, USER, leaking, naming, private_model, token
 from helpers.publishing import Recorder, Said, content
@@ -211,7 +212,7 @@ def test_weights_that_are_withheld_are_not_exported(recorder: Recorder, lab: Pat
 def test_a_tokenizer_that_had_to_be_edited_is_not_exported(
     recorder: Recorder, lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "machine_names", lambda: Names(frozenset({"characters"})))
+    monkeypatch.setattr(steps, "machine_names", lambda: Names(frozenset({"abcde"})))
     said = publish(recorder, "demo-1")
     assert "no model at the top: data/tokenizer.json of demo-1 does not match its digest" in said.out
     assert "model.safetensors" not in released(lab / "out")["files"]
@@ -315,3 +316,24 @@ def test_a_reason_names_nobody(recorder: Recorder, lab: Path) -> None:
     publish(recorder, "demo-1", "--withhold", f"{LOG}=it is of {USER}", "--withhold", OPTIMIZERS)
     assert any(stone["reason"].startswith("it is of user-") for stone in released(lab / "out")["withheld"])
     assert naming(lab / "out", (USER,)) == set()
+
+
+def test_a_user_who_is_called_like_a_key_of_the_config_is_refused_and_may_be_allowed(
+    recorder: Recorder, lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "machine_names", lambda: MACHINE | Names(users=frozenset({"train"})))
+    for _ in range(2):
+        said = recorder("release", "demo-1", "--to", "out")
+        assert (said.code, said.err.count("\n")) == (2, 1)
+        assert "user-name 'train' is also a key of the config" in said.err
+        assert not (lab / "out").exists()
+    asked = said.err[said.err.index("--allow") :].rstrip(")\n").split()
+    publish(recorder, "demo-1", *asked)
+    original, released_config = (
+        yaml.safe_load((folder / "config/resolved.yaml").read_text())
+        for folder in (lab / "runs/demo-1", lab / "out/runs/demo-1")
+    )
+    assert released_config["train"] == original["train"]
+    assert released_config["model"] == original["model"]
+    assert "model.safetensors" in released(lab / "out")["files"]
+    assert naming(lab / "out", PRIVATE) == set()
