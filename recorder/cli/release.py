@@ -153,5 +153,6 @@ def _record(published: Published, to: str) -> dict[str, object]:
         "published": published.report is not None,
         "sent": {path: files[path].size if path in files else None for path in published.waiting},
         "secrets": list(published.secrets),
+        "names": list(published.names),
         "findings": [vars(finding) for finding in published.report.findings] if published.report else [],
     }

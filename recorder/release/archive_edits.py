@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 from typing import IO, Any
 
-from recorder.release.replacement import Edited, Replacer, Unreadable
+from recorder.release.replacement import Edited, Replacer, Uneditable, Unreadable
 from recorder.release.secrets.places import DAMAGED, GZIP, PACKED, PARQUET, PATCHES, is_code, pieces_in
 
 _BINARY = (PARQUET, GZIP, *PACKED)
@@ -17,7 +17,7 @@ _BINARY = (PARQUET, GZIP, *PACKED)
 def edit_archive(source: Path, target: Path, replacer: Replacer) -> Edited | None:
     """Write the tar.gz `source` to `target` with all text in it replaced; None when there is nothing to replace.
 
-    Equal contents give equal bytes. Raises Unreadable for what is no tar.gz or is damaged, ValueError for what holds
+    Equal contents give equal bytes. Raises Unreadable for what is no tar.gz or is damaged, Uneditable for what holds
     in a member that is compressed itself what would have to be replaced.
     """
     changes: list[dict[str, Any]] = []
@@ -65,10 +65,9 @@ def _add(
 
 
 def refuse_packed(file: IO[bytes], name: str, replacer: Replacer, but_lines: bool = False) -> None:
-    """Raises ValueError when something must be replaced in a file that is packed or not in UTF-8.
+    """Raises Uneditable when something must be replaced in a file that is packed or not in UTF-8.
 
     `but_lines` leaves out the lines of a patch, which can be edited.
     """
-    for piece in pieces_in(file, name):
-        if (piece.place or not but_lines) and replacer.finds(piece):
-            raise ValueError(f"it is in {name}{f', {piece.place}' if piece.place else ''}, packed or not in UTF-8")
+    if found := replacer.finds(piece for piece in pieces_in(file, name) if piece.place or not but_lines):
+        raise Uneditable(f"it is in {name}, packed or not in UTF-8", found)

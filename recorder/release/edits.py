@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from recorder.bundle import layout
@@ -12,7 +12,7 @@ from recorder.bundle.alterations import is_indispensable
 from recorder.canonical import canonical_json, digest, readable_json
 from recorder.errors import UsageError
 from recorder.release.archive_edits import edit_archive, refuse_packed
-from recorder.release.replacement import Edited, Replaced, Replacer, Unreadable
+from recorder.release.replacement import Edited, Replaced, Replacer, Uneditable, Unreadable, how_to_allow
 from recorder.release.secrets.embedded import torn_record, with_torn_record
 from recorder.release.secrets.places import GZIP, PACKED, PARQUET, PATCHES, is_code, pieces, tensor_header
 from recorder.release.table_edits import edit_table
@@ -30,21 +30,27 @@ def edit_file(source: Path, target: Path, name: str, replacer: Replacer) -> Edit
     except Unreadable as error:
         _check_unreadable(source, name, replacer, " ".join(str(error).split()))
         return None
+    except Uneditable as error:
+        raise _refusal(name, str(error), error.fingerprints) from None
     except (ValueError, TypeError, RecursionError) as error:
-        raise UsageError(
-            f"{name} holds what must not be published and cannot be edited ({error}): "
-            "withhold it, or allow it by fingerprint"
-        ) from None
+        raise _refusal(name, str(error), replacer.finds(pieces(source))) from None
+
+
+def _refusal(name: str, why: str, found: Collection[str]) -> UsageError:
+    withhold = "" if is_indispensable(name) else "withhold it, or "
+    return UsageError(
+        f"{name} holds what must not be published and cannot be edited ({why}): {withhold}let it through "
+        f"({how_to_allow(found)})"
+    )
 
 
 def _check_unreadable(source: Path, name: str, replacer: Replacer, why: str) -> None:
     """Raises UsageError for a damaged file in which something is found, or a table in which names may be packed."""
-    found = any(map(replacer.finds, pieces(source)))
+    found = replacer.finds(pieces(source))
     # Metrics are numbers and digests. In other tables names stand, compressed.
     if found or (_magic(source) == PARQUET and not is_indispensable(name)):
-        raise UsageError(
-            f"{name} is damaged, and what must not be published cannot be replaced in it ({why}): withhold it"
-        )
+        cure = f"let it through ({how_to_allow(found)})" if is_indispensable(name) else "withhold it"
+        raise UsageError(f"{name} is damaged, and names in it cannot be replaced ({why}): {cure}")
 
 
 def _editor(source: Path, name: str) -> Callable[[Path, Path, Replacer], Edited | None]:

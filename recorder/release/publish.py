@@ -29,7 +29,7 @@ Told = Callable[[int, int, str, str, bool], None]
 class Published:
     """What a release came to; `report` is None after a dry run, `waiting` is what went, or would have gone.
 
-    `secrets` are what a dry run found that would bar the release.
+    `secrets` are what a dry run found that would bar the release, `names` those that are replaced in it.
     """
 
     release: Release
@@ -37,6 +37,7 @@ class Published:
     waiting: tuple[str, ...]
     report: Report | None
     secrets: tuple[dict[str, Any], ...] = ()
+    names: tuple[dict[str, Any], ...] = ()
 
 
 _AT_THE_DESTINATION = ("publish", "check")
@@ -67,7 +68,8 @@ def release_runs(
         release = staged_release(work)
         if dry_run:
             difference = compare(destination, release, release.files)
-            return Published(release, work.stage, difference.waiting, None, tuple(work.facts["secrets"]))
+            found, names = (tuple(work.facts.get(kind, ())) for kind in ("secrets", "names"))
+            return Published(release, work.stage, difference.waiting, None, found, names)
         return _publish(work, release, destination, told, progress)
     finally:
         lock.release()

@@ -23,8 +23,9 @@ from recorder.canonical import digest, utc_text
 from recorder.errors import RecorderError, UsageError
 from recorder.release.edits import edit_file
 from recorder.release.pseudonyms import Pseudonyms
-from recorder.release.replacement import Edited, Replacer
+from recorder.release.replacement import Edited, Replacer, how_to_allow
 from recorder.release.secrets.gate import scan_file
+from recorder.release.secrets.places import pieces
 from recorder.release.secrets.private_rules import Names
 from recorder.release.secrets.scanner import Scanner
 from recorder.release.tombstones import chosen_files, tombstone
@@ -118,7 +119,8 @@ class _Copy:
             _link_or_copy(source, target)
             return None
         if is_addendum(name):
-            raise UsageError(f"{name} holds private names, and its hash is part of a chain: allow them by fingerprint")
+            allow = how_to_allow(self._replacer.finds(pieces(source)))
+            raise UsageError(f"{name} holds private names, and its hash is part of a chain: let them through ({allow})")
         make_read_only(target)
         return _edit_record(released, source, target, edited, self._altered, name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,14 @@ class Unreadable(ValueError):
     """A file is damaged, or not what it looks like, and cannot be read as what it should be."""
 
 
+class Uneditable(ValueError):
+    """What must be replaced stands where nothing can be; `fingerprints` are those of it."""
+
+    def __init__(self, reason: str, fingerprints: Collection[str]) -> None:
+        super().__init__(reason)
+        self.fingerprints = fingerprints
+
+
 class Replacer:
     """Private names become pseudonyms, credentials masks; what is `allowed`, by fingerprint, stays."""
 
@@ -53,9 +61,16 @@ class Replacer:
                 result.changed.append(hit.number)
         return result
 
-    def finds(self, piece: Piece) -> bool:
-        """Whether anything in `piece` would have to be replaced."""
-        return bool(self.replace(piece.lines, is_code=piece.is_code).changes)
+    def finds(self, pieces: Iterable[Piece]) -> set[str]:
+        """The fingerprints of what in `pieces` would have to be replaced."""
+        hits = (hit for piece in pieces for hit in self._scanner.hits(piece.lines, piece.is_code))
+        found = {
+            fingerprint(span.rule, hit.text[span.start : span.end])
+            for hit in hits
+            for span in hit.spans
+            if not span.continued
+        }
+        return found - self._allowed
 
     def text(self, text: str, place: str = "", number: int = 0) -> tuple[str, list[dict[str, Any]]]:
         """One text, which may have several lines, after replacement, and the changes; `number` is that of its row."""
@@ -78,3 +93,8 @@ class Replacer:
 
     def _instead(self, span: Span, secret: str) -> str:
         return self._pseudonyms.of(span.kind, secret) if span.rule.private else mask(span.rule, secret)
+
+
+def how_to_allow(fingerprints: Collection[str]) -> str:
+    """The options with which these are let through."""
+    return " ".join(f"--allow {own}" for own in sorted(fingerprints))

@@ -33,7 +33,7 @@ from recorder.release.replacement import Replacer
 from recorder.release.report.page import parent_of
 from recorder.release.report.page import report as report_page
 from recorder.release.reserved import check_names
-from recorder.release.secrets.gate import scan_bundle
+from recorder.release.secrets.gate import once_a_file, scan_bundle
 from recorder.release.secrets.names import machine_names, recorded_names
 from recorder.release.secrets.private_rules import Names
 from recorder.release.secrets.rule import HIDDEN
@@ -97,6 +97,7 @@ def secrets(work: Work) -> str:
     found = [record for record in stated if record["fingerprint"] not in allow]
     allowed = [record for record in stated if record["fingerprint"] in allow]
     private: Counter[str] = Counter()
+    names_found: list[dict[str, Any]] = []
     unknown = set(allow) - {record["fingerprint"] for record in allowed}
     names, scanned = _names(work), 0
     for path in work.request.bundles:
@@ -106,11 +107,13 @@ def secrets(work: Work) -> str:
         found += [{"run": path.name, **finding.record()} for finding in verdict.credentials]
         allowed += [{"run": path.name, **finding.record()} for finding in verdict.allowed]
         private.update(finding.kind for finding in verdict.private)
+        names_found += [{"run": path.name, **record} for record in once_a_file(verdict.private)]
         unknown &= set(verdict.unknown)
         scanned += verdict.bytes
     if unknown:
         raise UsageError(f"--allow {min(unknown)}: nothing that was found has this fingerprint")
     work.facts |= {"secrets": found, "allowed": allowed, "private": dict(sorted(private.items()))}
+    work.facts["names"] = names_found
     said = [f"{_count(len(found), 'secret')} in {scanned / 1e6:.1f} MB", f"{sum(private.values())} private names"]
     return ", ".join([*said, *([f"{len(allowed)} allowed"] if allowed else [])])
 

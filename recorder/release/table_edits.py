@@ -7,7 +7,8 @@ from typing import Any
 
 from recorder.bundle.step_ranges import merge
 from recorder.errors import BundleError
-from recorder.release.replacement import Edited, Replacer, Unreadable
+from recorder.release.replacement import Edited, Replacer, Uneditable, Unreadable
+from recorder.release.secrets.places import Piece
 from recorder.release.secrets.tables import table_texts
 
 
@@ -15,7 +16,7 @@ def edit_table(source: Path, target: Path, replacer: Replacer) -> Edited | None:
     """Write the Parquet file `source` to `target` with its texts replaced; None when there is nothing to replace.
 
     A change names the column, the first row of the value it is about, and stands for all its rows. Raises Unreadable
-    for a damaged file, ValueError when what must be replaced is no plain text column: a name, metadata or a list of
+    for a damaged file, Uneditable when what must be replaced is no plain text column: a name, metadata or a list of
     texts.
     """
     import pyarrow as pa
@@ -33,7 +34,8 @@ def edit_table(source: Path, target: Path, replacer: Replacer) -> Edited | None:
             continue
         column = table.schema.get_field_index(place)
         if column < 0 or not pa.types.is_string(table.schema.field(column).type):
-            raise ValueError(f"in {place}, which is no column of plain texts")
+            found = replacer.finds([Piece(place, texts)])
+            raise Uneditable(f"it is in {place}, which is no column of plain texts", found)
         values = table.column(column).to_pylist()
         instead = _replacements(place, texts, numbers, replacer, edited.changes)
         edited.rows += [(row, row) for row, value in enumerate(values, 1) if value in instead]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,15 @@ def scan_bundle(bundle: Path, names: Names, allow: Collection[str] = (), leave_o
         unknown=tuple(sorted(set(allow) - present)),
         bytes=size,
     )
+
+
+def once_a_file(found: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Records of findings: of each secret the first place in each file, and in how many `places` there it stands."""
+    places = Counter((finding.path, finding.fingerprint) for finding in found)
+    first: dict[tuple[str, str], Finding] = {}
+    for finding in found:
+        first.setdefault((finding.path, finding.fingerprint), finding)
+    return [finding.record() | {"places": places[key]} for key, finding in first.items()]
 
 
 def scan_file(path: Path, name: str, scanner: Scanner) -> Iterator[Finding]:

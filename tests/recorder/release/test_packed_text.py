@@ -98,7 +98,7 @@ def test_a_binary_file_in_a_patch_is_read_before_and_after(size: int, tmp_path: 
         ("diff.patch!binary", "github-token"),
         ("diff.patch!binary", "host-name"),
     }
-    with pytest.raises(UsageError, match="binary, packed or not in UTF-8"):
+    with pytest.raises(UsageError, match="packed or not in UTF-8.*withhold it, or let it through .--allow "):
         edit("diff.patch", data, tmp_path)
     plain = patch(noise, b"\0" + noise, tmp_path)
     assert edit("diff.patch", plain, tmp_path) is None

@@ -154,8 +154,11 @@ def test_an_open_run_with_open_segments_still_verifies(tmp_path: Path) -> None:
 
 def test_a_copy_of_a_copy_still_verifies(copy: Path, original: Path, tmp_path: Path) -> None:
     names = recorded_names(original)
-    with pytest.raises(UsageError, match="chain"):
-        redact(copy, tmp_path / "again", names=type(names)(hosts=frozenset({"redaction"})), key=KEY)
+    strange = type(names)(hosts=frozenset({"redaction"}))
+    with pytest.raises(UsageError, match="chain") as raised:
+        redact(copy, tmp_path / "again", names=strange, key=KEY)
+    allow = re.findall(r"--allow ([0-9a-f]{16})", str(raised.value))
+    redact(copy, tmp_path / "allowed", names=strange, key=KEY, allow=allow)
     result = redact(copy, tmp_path / "again", names=type(names)(hosts=frozenset({"hello"})), key=KEY)
     assert [edit["path"] for edit in result.edits] == ["logs/0001/rank-0.log"]
     assert verify_bundle(tmp_path / "again").findings == ()
@@ -364,8 +367,11 @@ def test_what_cannot_be_edited_is_refused_by_name(tmp_path: Path) -> None:
     builder = private_builder(tmp_path / "runs")
     builder.run.writer._series["system"].append({"attempt": 1, "time": "x", f"used_by_{USER}": 1.0, f"{USER} %": 2.0})
     bundle = builder.finish(8).close()
-    with pytest.raises(RecorderError, match=r"system/0002.parquet .*cannot be edited"):
+    with pytest.raises(RecorderError, match=r"system/0002.parquet .*cannot be edited") as raised:
         make(bundle, tmp_path / "out")
+    allow = re.findall(r"--allow ([0-9a-f]{16})", str(raised.value))
+    make(bundle, tmp_path / "allowed", allow=allow)
+    assert verify_bundle(tmp_path / "allowed").findings == ()
     make(bundle, tmp_path / "out", withhold={"system/0002.parquet": "names a person"})
     assert verify_bundle(tmp_path / "out").findings == ()
 

@@ -337,3 +337,14 @@ def test_a_user_who_is_called_like_a_key_of_the_config_is_refused_and_may_be_all
     assert released_config["model"] == original["model"]
     assert "model.safetensors" in released(lab / "out")["files"]
     assert naming(lab / "out", PRIVATE) == set()
+
+
+def test_a_dry_run_tells_the_fingerprints_of_names(recorder: Recorder, lab: Path) -> None:
+    planned = json.loads(recorder("release", "demo-1", "--to", "out", "--dry-run", "--json").out)
+    users = [name for name in planned["names"] if name["kind"] == "user-name" and name["path"] == LOG]
+    assert [(user["line"], user["places"]) for user in users] == [(1, 1), (2, 1)]
+    assert {name["run"] for name in planned["names"]} == {"demo-1"}
+    assert not any(name in json.dumps(planned["names"]) for name in (USER, "mmustermann"))
+    assert recorder("release", "demo-1", "--to", "out", f"--allow={users[0]['fingerprint']}").code == 0
+    log = (lab / "out/runs/demo-1" / LOG).read_bytes()
+    assert (USER.encode() in log, b"mmustermann" in log) == (True, False)
