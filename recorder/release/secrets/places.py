@@ -136,16 +136,18 @@ def tensor_header(file: IO[bytes]) -> bytes | None:
 
 
 def _packed(file: IO[bytes], magic: bytes, depth: int) -> Iterator[Piece]:
-    """What is in a zip, bzip2, xz or UTF-16 file, and its bytes as lines."""
+    """What is in a zip, bzip2, xz or UTF-16 file; its bytes as lines where it is damaged, or may be none."""
     try:
         if magic == _ZIP:
             yield from _zip(file, depth)
-        elif (encoding := _ENCODINGS.get(magic[:2])) is not None:
+            return
+        if (encoding := _ENCODINGS.get(magic[:2])) is not None:
             text = file.read().decode(encoding, errors="replace")
             yield Piece(encoding, text.encode().split(b"\n"))
         else:
             with bz2.open(file) if magic.startswith(_BZIP2) else lzma.open(file) as stream:
                 yield from _within("unpacked", io.BytesIO(stream.read()), "", depth)
+            return
     except _UNFIT:
         pass
     file.seek(0)

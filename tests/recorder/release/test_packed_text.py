@@ -5,6 +5,8 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
+import random
+import re
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -105,3 +107,11 @@ def test_a_binary_file_in_a_patch_is_read_before_and_after(size: int, tmp_path: 
     made = edit("diff.patch", plain + f"+on {HOST}\n".encode(), tmp_path)
     assert made is not None
     assert [change["kind"] for change in made.changes] == ["host-name"]
+
+
+def test_bytes_that_are_packed_are_not_taken_for_text(tmp_path: Path) -> None:
+    """A short name stands by chance in what is compressed."""
+    data = zipped(random.Random(1).randbytes(200_000).hex().encode())
+    assert re.search(rb"(?<![A-Za-z0-9_-])vm(?![A-Za-z0-9_-])", data)
+    (tmp_path / "x.zip").write_bytes(data)
+    assert list(scan_file(tmp_path / "x.zip", "x.zip", Scanner(Names(frozenset({"vm"}))))) == []
