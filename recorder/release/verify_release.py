@@ -12,7 +12,7 @@ from recorder.bundle.not_fetched import read_not_fetched
 from recorder.bundle.verify import verify_bundle
 from recorder.errors import BundleError
 from recorder.release.destinations.folder import Folder
-from recorder.release.destinations.protocol import Source
+from recorder.release.destinations.protocol import NotListed, Source
 from recorder.release.manifest import (
     RELEASE,
     RUNS,
@@ -29,8 +29,6 @@ from recorder.release.signature import Signature, load_public_key, parse_signatu
 Progress = Callable[[int], None]
 
 _ROOT = re.compile(r"[0-9a-f]{64}")
-# What commands of this project leave beside bundles that they work on.
-_OF_THE_READER = tuple(f"{RUNS}/{name}" for name in (layout.NOT_FETCHED, f"{layout.LOCKS}/", f"{layout.READ_BACK}/"))
 
 
 def read_release(source: Source) -> Release:
@@ -111,10 +109,26 @@ def _check_files(
     findings.counts.update({"files": len(wanted), "bytes": sum(record.size for record in wanted.values())})
     if absent:
         findings.note(f"{len(absent)} files were not fetched, and not looked at: {_some(sorted(absent))}")
-    if isinstance(source, Folder):
-        for path in sorted(source.list().keys() - release.files.keys() - {RELEASE, SIGNATURE}):
-            if not path.startswith(_OF_THE_READER):
-                findings.add(path, "extra", f"the release has it, {RELEASE} has not")
+    _check_nothing_is_added(source, release, findings)
+
+
+def _check_nothing_is_added(source: Source, release: Release, findings: Findings) -> None:
+    try:
+        there = source.list().keys()
+    except NotListed as error:
+        findings.note(f"{error}: whether there are files that {RELEASE} does not name was not looked at")
+        return
+    known = {*release.files, RELEASE, SIGNATURE, *(_of_the_reader(release) if isinstance(source, Folder) else ())}
+    for path in sorted(there - known):
+        findings.add(path, "extra", f"{source.url} has it, {RELEASE} has not")
+
+
+def _of_the_reader(release: Release) -> set[str]:
+    """What commands of this project leave beside bundles that they work on."""
+    left = {layout.NOT_FETCHED}
+    for run in release.runs:
+        left |= {f"{layout.LOCKS}/{run}.lock", f"{layout.LOCKS}/{run}.workers", f"{layout.READ_BACK}/{run}.jsonl"}
+    return {f"{RUNS}/{name}" for name in left}
 
 
 def _check_signature(source: Source, release: Release, key: Path | None, findings: Findings) -> bool:

@@ -57,9 +57,11 @@ class Handler(BaseHTTPRequestHandler):
             data, self.close_connection = data[: self.faults.cut_after], True
         self.wfile.write(data)
 
-    def answer(self, status: int, data: bytes = b"", kind: str = "application/json") -> None:
-        """A short answer."""
+    def answer(self, status: int, data: bytes = b"", kind: str = "application/json", link: str | None = None) -> None:
+        """A short answer; `link` is its header of that name."""
         self.send_response(status)
+        if link is not None:
+            self.send_header("Link", link)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import parse_qsl, unquote, urlparse
 
 from helpers.file_servers import Faults, Handler, serving
 
@@ -49,6 +49,9 @@ class Hub:
     uploads: list[str] = field(default_factory=list)
     refuse_commits: int | None = None
     token: str = TOKEN
+    # How many entries of a tree are on a page, and the server to which the link to the next one leads.
+    page: int = 1000
+    next_page_at: str | None = None
 
 
 @contextmanager
@@ -81,7 +84,7 @@ class _Stand(Handler):
                 branches = [self._branch(name, commit) for name, commit in repository.branches.items()]
                 self._json({"branches": branches, "converts": [], "tags": []})
             elif found[2] == "tree":
-                self._json([self._entry(repository, *item) for item in sorted(repository.files(found[3]).items())])
+                self._tree([self._entry(repository, *item) for item in sorted(repository.files(found[3]).items())])
             else:
                 self._json([self._commit(name) for name in reversed(repository.order)])
         else:
@@ -168,6 +171,15 @@ class _Stand(Handler):
 
     def _base(self) -> str:
         return f"http://{self.headers['Host']}"
+
+    def _tree(self, entries: list[dict[str, Any]]) -> None:
+        """A page of a tree; `cursor` is the number of the first entry."""
+        asked = urlparse(self.path)
+        first = int(dict(parse_qsl(asked.query)).get("cursor", "0"))
+        rest = first + self.hub.page
+        base = self.hub.next_page_at or self._base()
+        following = f'<{base}{asked.path}?recursive=true&cursor={rest}>; rel="next"' if rest < len(entries) else None
+        self.answer(200, json.dumps(entries[first:rest]).encode(), link=following)
 
     def _json(self, value: Any) -> None:
         self.answer(200, json.dumps(value).encode())

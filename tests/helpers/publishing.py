@@ -31,6 +31,8 @@ class Said:
     err: str
 
 
+# Opens a place anew.
+Open = Callable[[], Destination]
 # Runs `recorder` with these arguments.
 Recorder = Callable[..., Said]
 

@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from recorder.bundle import layout
+from recorder.capture.urls import without_credentials
 from recorder.errors import MachineError, TransferError, UsageError
-from recorder.release.destinations.https import hub_endpoint, hub_folder
+from recorder.release.destinations.https import hub_endpoint, hub_folder, read_json
 from recorder.release.manifest import CHECKPOINTS, FileRecord
 
 if TYPE_CHECKING:
@@ -35,6 +37,13 @@ def place_of(path: str) -> tuple[str, str]:
     folder, _, rest = path.partition("/")
     step, _, name = rest.partition("/")
     return (step, name) if folder == CHECKPOINTS and name and layout.checkpoint_step(step) is not None else (MAIN, path)
+
+
+def prefix_of(revision: str) -> str | None:
+    """What the files of a revision begin with in a release; None for a revision that is no part of one."""
+    if revision == MAIN:
+        return ""
+    return f"{CHECKPOINTS}/{revision}/" if layout.checkpoint_step(revision) is not None else None
 
 
 class HubFiles:
@@ -55,6 +64,35 @@ class HubFiles:
         """The content of a file from `start` on."""
         revision, name = place_of(path)
         return hub_folder(self.repository, revision, self._token).read(name, start)
+
+    def list(self) -> dict[str, int]:
+        """The size of every file of `main` and of the checkpoints' revisions."""
+        found: dict[str, int] = {}
+        try:
+            for branch in self._ask("refs")[0]["branches"]:
+                if (prefix := prefix_of(branch["name"])) is not None:
+                    found |= {prefix + path: size for path, size in self._tree(branch["name"])}
+        except FileNotFoundError:
+            return {}
+        except (LookupError, TypeError, ValueError) as error:
+            raise TransferError(f"{self.url}: its list is not what the Hub answers: {error!r}") from None
+        return found
+
+    def _tree(self, revision: str) -> Iterator[tuple[str, int]]:
+        address: str | None = f"tree/{quote(revision, safe='')}?recursive=true"
+        while address is not None:
+            entries, address = self._ask(address)
+            for entry in entries:
+                if entry["type"] == "file" and entry["path"] != _OF_THE_HUB:
+                    yield str(entry["path"]), int(entry["size"])
+
+    def _ask(self, address: str) -> tuple[Any, str | None]:
+        """The Hub's answer, and the address of its next page. The token goes to the Hub alone."""
+        base = f"{hub_endpoint()}/api/models/{self.repository}/"
+        answer, following = read_json(self.url, base + address, self._token)
+        if following is not None and not following.startswith(base):
+            raise TransferError(f"{self.url}: its list goes on elsewhere, at {without_credentials(following)}")
+        return answer, following.removeprefix(base) if following is not None else None
 
 
 class HubRepository(HubFiles):
@@ -89,8 +127,8 @@ class HubRepository(HubFiles):
             self._heads = {branch.name: branch.target_commit for branch in refs.branches}
             self._files = {}
             for revision in self._heads:
-                if revision == MAIN or layout.checkpoint_step(revision) is not None:
-                    self._files |= dict(self._list_revision(revision))
+                if (prefix := prefix_of(revision)) is not None:
+                    self._files |= dict(self._list_revision(revision, prefix))
         return {path: int(file.size) for path, file in self._files.items()}
 
     def sha256(self, path: str) -> str | None:
@@ -127,10 +165,9 @@ class HubRepository(HubFiles):
                 self._heads[revision] = done.oid
         self._waiting.clear()
 
-    def _list_revision(self, revision: str) -> Iterator[tuple[str, RepoFile]]:
+    def _list_revision(self, revision: str, prefix: str) -> Iterator[tuple[str, RepoFile]]:
         from huggingface_hub import RepoFile
 
-        prefix = "" if revision == MAIN else f"{CHECKPOINTS}/{revision}/"
         for file in self._api.list_repo_tree(self.repository, recursive=True, revision=revision):
             if isinstance(file, RepoFile) and file.path != _OF_THE_HUB:
                 yield prefix + file.path, file

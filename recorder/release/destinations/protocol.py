@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from recorder.errors import TransferError
 from recorder.release.manifest import FileRecord
 
 BLOCK = 4 << 20
+
+
+class NotListed(TransferError):
+    """A place gives the files that it is asked for, and does not say which others it has."""
 
 
 class Source(Protocol):
@@ -22,15 +27,15 @@ class Source(Protocol):
         Raises FileNotFoundError when it is not there; TransferError.
         """
 
+    def list(self) -> dict[str, int]:
+        """The size of every file, by path. Empty where there is nothing yet. Raises NotListed, TransferError."""
+
 
 class Destination(Source, Protocol):
     """A place where a release can be published.
 
     A file is there whole or not at all. Nothing that is there is replaced, unless `replace` says so.
     """
-
-    def list(self) -> dict[str, int]:
-        """The size of every file, by path. Empty where there is nothing yet. Raises TransferError."""
 
     def sha256(self, path: str) -> str | None:
         """The SHA-256 that the place keeps for a file; None when it keeps none. It is said, not computed."""

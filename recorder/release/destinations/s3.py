@@ -11,13 +11,15 @@ from typing import Any
 from urllib.parse import urlparse
 
 from recorder.errors import MachineError, TransferError, UsageError
-from recorder.release.destinations.protocol import BLOCK
+from recorder.release.destinations.protocol import BLOCK, NotListed
 from recorder.release.manifest import FileRecord
 
 # A larger file goes in parts, which are kept by the server when this process is killed.
 _PART = 16 << 20
 _MOST_PARTS = 9000
+_LISTING = "ListObjectsV2"
 _NOT_THERE = {"NoSuchKey", "404", "NotFound"}
+_DENIED = {"AccessDenied", "403"}
 _NAMED = {
     "AccessDenied": "access denied: the key lacks the permission, or was revoked",
     "403": "access denied: the key lacks the permission, or was revoked",
@@ -44,7 +46,7 @@ class S3Prefix:
         self._client = _client()
 
     def list(self) -> dict[str, int]:
-        """The size of every object below the prefix."""
+        """The size of every object below the prefix. Raises NotListed where reading is allowed and listing is not."""
         found: dict[str, int] = {}
         with self._errors("its list"):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
@@ -132,7 +134,8 @@ class S3Prefix:
             if code in _NOT_THERE:
                 raise FileNotFoundError(what) from None
             reason = _NAMED.get(code) or f"{code}: {error.response.get('Error', {}).get('Message', '')}"
-            raise TransferError(f"{self.url}: {what}: {reason}") from error
+            kind = NotListed if code in _DENIED and error.operation_name == _LISTING else TransferError
+            raise kind(f"{self.url}: {what}: {reason}") from error
         except (BotoCoreError, Boto3Error) as error:
             raise TransferError(f"{self.url}: {what}: {str(error).splitlines()[0]}") from error
 

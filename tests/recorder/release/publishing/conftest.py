@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 from helpers import bundles
-from helpers.dvc_repositories import isolate_dvc
-from helpers.publishing import Keys, Recorder, Said, make_key, publish
+from helpers.dvc_repositories import isolate_dvc, new_repository
+from helpers.hub_server import TOKEN, Hub, hub_server
+from helpers.object_servers import BUCKET, add_s3_remote, s3_server
+from helpers.publishing import Keys, Open, Recorder, Said, make_key, publish
 
 from recorder.cli.main import main
+from recorder.release.destinations.folder import Folder
+from recorder.release.destinations.s3 import S3Prefix
+from recorder.release.places import open_destination
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +23,7 @@ def _isolated(tmp_path: Path) -> Iterator[None]:
     before = dict(os.environ)
     isolate_dvc(tmp_path / "dvc-settings")
     os.environ |= {"AWS_ACCESS_KEY_ID": "anyone", "AWS_SECRET_ACCESS_KEY": "anything", "AWS_MAX_ATTEMPTS": "1"}
+    os.environ |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
     os.environ |= {"HF_HOME": str(tmp_path / "hf")}
     yield
     os.environ.clear()
@@ -57,3 +63,43 @@ def recorder(lab: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         return Said(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    before = dict(os.environ)
+    with s3_server(tmp_path_factory.mktemp("s3") / "log") as port:
+        yield port
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def bucket(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A prefix of its own in the bucket."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3_port}")
+    return f"s3://{BUCKET}/{os.urandom(6).hex()}"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with hub_server() as (address, held):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        yield held
+
+
+@pytest.fixture(params=["folder", "s3", "hf", "dvc"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path, lab: Path) -> Open:
+    """A place, opened anew each time."""
+    if request.param == "folder":
+        return lambda: Folder(tmp_path / "place")
+    if request.param == "s3":
+        prefix = request.getfixturevalue("bucket")
+        return lambda: S3Prefix(prefix)
+    if request.param == "hf":
+        request.getfixturevalue("hub")
+        return lambda: open_destination("hf://lab/demo", lab / "runs")
+    new_repository(lab)
+    add_s3_remote(lab, request.getfixturevalue("s3_port"), "store")
+    return lambda: open_destination("dvc://store/demo", lab / "runs")

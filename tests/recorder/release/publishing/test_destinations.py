@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from helpers.dvc_repositories import dvc, git, new_repository
 from helpers.file_servers import Handler, file_server, serving
-from helpers.hub_server import TOKEN, Hub, hub_server
-from helpers.object_servers import BUCKET, add_s3_remote, s3_server
-from helpers.publishing import Keys, content, publish
+from helpers.hub_server import Hub
+from helpers.object_servers import add_s3_remote
+from helpers.publishing import Keys, Open, content, publish
 
 from recorder.errors import MachineError, TransferError, UsageError
 from recorder.release.destinations.folder import Folder
@@ -25,48 +25,6 @@ from recorder.release.manifest import RELEASE, record_file
 from recorder.release.places import open_destination, open_source
 from recorder.release.selection import Selection
 from recorder.release.verify_release import verify_release
-
-Open = Callable[[], Destination]
-
-
-@pytest.fixture(scope="module")
-def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    before = dict(os.environ)
-    with s3_server(tmp_path_factory.mktemp("s3") / "log") as port:
-        yield port
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.fixture
-def bucket(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A prefix of its own in the bucket."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3_port}")
-    return f"s3://{BUCKET}/{os.urandom(6).hex()}"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    with hub_server() as (address, held):
-        monkeypatch.setenv("HF_ENDPOINT", address)
-        yield held
-
-
-@pytest.fixture(params=["folder", "s3", "hf", "dvc"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path, lab: Path) -> Open:
-    """A place, opened anew each time."""
-    if request.param == "folder":
-        return lambda: Folder(tmp_path / "place")
-    if request.param == "s3":
-        prefix = request.getfixturevalue("bucket")
-        return lambda: S3Prefix(prefix)
-    if request.param == "hf":
-        request.getfixturevalue("hub")
-        return lambda: open_destination("hf://lab/demo", lab / "runs")
-    new_repository(lab)
-    add_s3_remote(lab, request.getfixturevalue("s3_port"), "store")
-    return lambda: open_destination("dvc://store/demo", lab / "runs")
 
 
 def test_what_was_published_is_given_back(opened: Open, lab: Path, keys: Keys, tmp_path: Path) -> None:
