@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recorder import __version__
+from recorder.bundle import layout
 from recorder.bundle.files import write_file
 from recorder.bundle.manifest import bundle_files, read_manifest
 from recorder.canonical import digest, digest_json, readable_json, utc_text
@@ -103,8 +104,10 @@ class Work:
 
 
 def _state(bundle: Path) -> Any:
-    """What changes when the bundle does: its root, or the sizes of the files of an open one."""
+    """What changes when the bundle does: its root and its addenda, or the sizes of the files of an open one."""
     manifest = read_manifest(bundle)
     if manifest is not None:
-        return manifest["root"]
+        # As bytes: a damaged one is for the first step to tell of.
+        addenda = sorted((bundle / layout.ADDENDA).glob("*.json"))
+        return {"root": manifest["root"], "addenda": {path.name: digest(path.read_bytes()) for path in addenda}}
     return {name: (bundle / name).lstat().st_size for name in bundle_files(bundle)}

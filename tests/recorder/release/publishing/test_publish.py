@@ -12,6 +12,7 @@ from helpers.disks import fill, small_disk
 from helpers.kill_points import run_until_killed
 from helpers.publishing import Keys, content, make_key, publish
 
+from recorder.bundle.addenda import CERTIFICATE, append_addendum
 from recorder.bundle.verify import verify_bundle
 from recorder.errors import BundleError, RecordingError, UsageError
 from recorder.lock import RunLock
@@ -74,6 +75,15 @@ def test_the_bundles_are_left_as_they_are(lab: Path, keys: Keys) -> None:
     assert content(lab / "runs" / "demo-1") == before
     assert {path: path.stat().st_mode for path in modes} == modes
     assert verify_bundle(lab / "runs" / "demo-1").ok
+
+
+def test_what_was_added_after_the_seal_makes_another_release(lab: Path) -> None:
+    first = publish(lab, lab / "one")
+    name = append_addendum(lab / "runs/demo-1", CERTIFICATE, {"subject": "audit", "result": "equal"})
+    second = publish(lab, lab / "two")
+    assert f"runs/demo-1/{name}" not in first.release.files
+    assert (lab / "two/runs/demo-1" / name).read_bytes() == (lab / "runs/demo-1" / name).read_bytes()
+    assert first.release.runs == second.release.runs, "the seal is the same"
 
 
 def test_several_runs_are_one_release(lab: Path, keys: Keys) -> None:
