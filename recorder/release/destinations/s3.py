@@ -52,7 +52,8 @@ class S3Prefix:
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
             for page in pages:
                 found |= {item["Key"][len(self._prefix) :]: int(item["Size"]) for item in page.get("Contents", ())}
-        return found
+        # What consoles make when they are asked for a folder: an empty object whose name ends with a slash.
+        return {path: size for path, size in found.items() if size or (path and not path.endswith("/"))}
 
     def sha256(self, path: str) -> str | None:
         """What was noted with the object when it was put."""

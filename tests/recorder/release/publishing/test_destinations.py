@@ -223,6 +223,16 @@ def test_an_upload_in_parts_goes_on_where_it_was(bucket: str, tmp_path: Path) ->
     assert S3Prefix(bucket).sha256("large") == record.sha256
 
 
+def test_a_folder_that_was_made_in_a_console_is_an_empty_place(bucket: str, lab: Path) -> None:
+    place = S3Prefix(bucket)
+    for name in ("", "runs/"):
+        place._client.put_object(**place._object(name), Body=b"")
+    assert place.list() == {}
+    published = publish(lab, place)
+    assert published.report is not None
+    assert published.report.ok
+
+
 def test_two_at_once_do_not_overwrite_each_other(bucket: str, tmp_path: Path) -> None:
     (path := tmp_path / "a").write_bytes(b"one")
     S3Prefix(bucket).put("a", path, record_file(path))
