@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from recorder.bundle import layout
 from recorder.bundle.files import recording_errors, write_file
 from recorder.bundle.not_fetched import write_not_fetched
 from recorder.errors import BundleError, TransferError, UsageError
+from recorder.release.destinations.folder import Folder
 from recorder.release.destinations.protocol import Source
 from recorder.release.manifest import (
     RELEASE,
@@ -21,7 +21,7 @@ from recorder.release.manifest import (
     record_blocks,
     record_file,
 )
-from recorder.release.receive import PARTIAL, read_whole, receive
+from recorder.release.receive import PARTIAL, clear_begun, read_whole, receive
 from recorder.release.selection import Selection
 from recorder.release.signature import parse_signature
 
@@ -94,7 +94,7 @@ def _claim(out: Path, release: Release, source: Source) -> None:
                 f"{out} holds another release (root {there.root[:12]}) than {source.url} (root {release.root[:12]}): "
                 "choose another folder with --out"
             )
-    if out.exists() and (not out.is_dir() or any(path.name != PARTIAL for path in out.iterdir())):
+    if out.exists() and (not out.is_dir() or Folder(out).list() or any(path.name != PARTIAL for path in out.iterdir())):
         raise UsageError(f"{out} is there already, and is no release: choose another folder with --out")
     write_file(begun, release.data())
 
@@ -131,4 +131,4 @@ def _finish(source: Source, out: Path, release: Release, absent: list[str]) -> N
         write_not_fetched(out / RUNS, release.root, absent)
         if not (out / RELEASE).exists():
             (partial / RELEASE).replace(out / RELEASE)
-    shutil.rmtree(partial, ignore_errors=True)
+        clear_begun(partial)

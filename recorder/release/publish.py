@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recorder.bundle.find import is_bundle
 from recorder.bundle.findings import Report
+from recorder.errors import UsageError
 from recorder.lock import RunLock
+from recorder.release.destinations.folder import Folder
 from recorder.release.destinations.protocol import Destination
-from recorder.release.manifest import SIGNATURE, Release
+from recorder.release.manifest import RELEASE, SIGNATURE, Release
 from recorder.release.signing import check_private_key, is_signed_with
 from recorder.release.steps import STEPS, SecretsFound, staged_release
 from recorder.release.upload import Progress, compare, complete, put_files, same_signer, staged_files
@@ -59,6 +62,8 @@ def release_runs(
     """
     if request.key is not None:
         check_private_key(request.key)
+    if isinstance(destination, Folder):
+        _check_is_apart(destination.path, request.runs)
     lock = RunLock(request.runs / FOLDER, request.name)
     try:
         work = Work(request)
@@ -73,6 +78,21 @@ def release_runs(
         return _publish(work, release, destination, told, progress)
     finally:
         lock.release()
+
+
+def _check_is_apart(folder: Path, runs: Path) -> None:
+    """Raises UsageError for a folder inside of what would no longer verify with it: a bundle, the work, a release."""
+    kept = (runs / FOLDER).resolve()
+    for around in (place := folder.resolve(), *place.parents):
+        what = "the folder in which releases are made" if around == kept else _what_is(around, place)
+        if what is not None:
+            raise UsageError(f"{folder} is inside {what}, {around}: publish to a folder of its own")
+
+
+def _what_is(around: Path, place: Path) -> str | None:
+    if is_bundle(around):
+        return "a bundle"
+    return "another release" if around != place and (around / RELEASE).is_file() else None
 
 
 def _do_steps(work: Work, dry_run: bool, told: Told) -> None:

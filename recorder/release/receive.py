@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from recorder.bundle.files import recording_errors, sync_folder
 from recorder.errors import BundleError, TransferError, UsageError
 from recorder.release.destinations.protocol import Source
-from recorder.release.manifest import RELEASE, FileRecord, ReleaseHasher
+from recorder.release.manifest import RELEASE, SIGNATURE, FileRecord, ReleaseHasher
 
 PARTIAL = ".partial"
+# What a transfer keeps there: files by the SHA-256 that they will have, and what goes last.
+_BEGUN = re.compile(rf"[0-9a-f]{{64}}|\.?({re.escape(RELEASE)}|{re.escape(SIGNATURE)})(\.\d+\.tmp)?")
 
 # A transfer that breaks is taken up again as long as it gets on; so often when it does not.
 _TRIES = 3
@@ -54,6 +58,20 @@ def receive(
         begun.chmod(0o444)
         begun.replace(target)
         sync_folder(target.parent)
+
+
+def is_begun(name: str) -> bool:
+    """Whether a file of this name in a folder `PARTIAL` is one that a transfer has begun."""
+    return _BEGUN.fullmatch(name) is not None
+
+
+def clear_begun(partial: Path) -> None:
+    """Remove what transfers have begun in the folder `partial`, and the folder unless it holds something else."""
+    for path in partial.glob("*"):
+        if is_begun(path.name) and not path.is_dir():
+            path.unlink()
+    with suppress(OSError):
+        partial.rmdir()
 
 
 def read_whole(source: Source, path: str) -> bytes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from recorder.errors import TransferError, UsageError
 from recorder.release.destinations.protocol import BLOCK
 from recorder.release.manifest import FileRecord
-from recorder.release.receive import PARTIAL, receive
+from recorder.release.receive import PARTIAL, clear_begun, is_begun, receive
 
 
 class Folder:
@@ -28,7 +27,7 @@ class Folder:
             name = path.relative_to(self.path).as_posix()
             if path.is_symlink():
                 raise TransferError(f"{self.url}: {name} is a link; a release holds none")
-            if not path.is_dir() and not name.startswith(f"{PARTIAL}/"):
+            if not path.is_dir() and not (path.parent == self.path / PARTIAL and is_begun(path.name)):
                 found[name] = path.stat().st_size
         return found
 
@@ -57,5 +56,5 @@ class Folder:
         receive(Folder(source.parent), source.name, target, self.path / PARTIAL, record)
 
     def flush(self) -> None:
-        """Nothing waits; what is unfinished is not needed any more."""
-        shutil.rmtree(self.path / PARTIAL, ignore_errors=True)
+        """Nothing waits; what was begun and came to nothing is not needed any more."""
+        clear_begun(self.path / PARTIAL)
