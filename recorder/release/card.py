@@ -188,7 +188,7 @@ class Card:
         return table(("what", "value", "from"), rows)
 
     def _is_export(self, bundle: Bundle, place: str) -> bool:
-        """Whether `place` is an earlier checkpoint of the exported run, exported too."""
+        """Whether `place` is a checkpoint of the exported run, exported too."""
         exported = self._contents.exported
         return exported is not None and exported.run == bundle.id and place in self._contents.files
 

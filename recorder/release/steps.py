@@ -144,21 +144,22 @@ def redact(work: Work) -> str:
 
 
 def export(work: Work) -> str:
-    """Put the model where `transformers` loads it from, and earlier checkpoints below checkpoints/."""
+    """Put the newest model where `transformers` loads it from, and each one, that too, below checkpoints/."""
     bundles = _staged(work)
     if len(bundles) > 1:
         return "no model at the top: there are several runs"
     [bundle] = bundles
     if reason := why_not(bundle):
         return f"no model at the top: {reason}"
-    *earlier, last = exportable_steps(bundle)
+    steps = exportable_steps(bundle)
+    last = steps[-1]
     exported = _export(work, bundle, work.stage, last)
     if isinstance(exported, str):
         return f"no model at the top: {exported}"
     work.facts["exported"] = asdict(exported)
-    tried = [_export(work, bundle, work.stage / layout.checkpoint_folder(step), step) for step in earlier]
+    tried = [_export(work, bundle, work.stage / layout.checkpoint_folder(step), step) for step in steps]
     done = sum(isinstance(one, Exported) for one in tried)
-    return f"the model after step {last}" + (f", and {_count(done, 'earlier checkpoint')}" if done else "")
+    return f"the model after step {last}, and each of {_count(done, 'checkpoint')}"
 
 
 def report(work: Work) -> str:

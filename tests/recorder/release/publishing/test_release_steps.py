@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from helpers.bundles import killed
+from helpers.hub_server import Hub
 from helpers.private_runs import HOST, LOG, MACHINE, PRIVATE, USER, leaking, naming, private_model, token
 from helpers.publishing import Recorder, Said, content
 from helpers.tampering import overwrite
@@ -135,7 +137,7 @@ def test_what_is_withheld_has_tombstones_and_everything_says_so(recorder: Record
     ]
     assert {stone["date"] for stone in document["withheld"]} == {document["created"][:10]}
     assert not [path for path in document["files"] if path.endswith("optimizer.safetensors")]
-    assert "the model after step 4, and 1 earlier checkpoint" in said.out, "weights can do without it"
+    assert "the model after step 4, and each of 2 checkpoints" in said.out, "weights can do without it"
     bundle = verify_bundle(lab / "out/runs/demo-1")
     assert (bundle.findings, bundle.counts["withheld"]) == ((), 2)
     rows = [line for line in (lab / "out/README.md").read_text().splitlines() if "too big for us" in line]
@@ -183,17 +185,40 @@ def test_one_run_may_name_the_machines_of_another(
 
 def test_the_model_is_the_checkpoints_to_the_byte(recorder: Recorder, lab: Path) -> None:
     said = publish(recorder, "demo-1")
-    assert "the model after step 4, and 1 earlier checkpoint" in said.out
+    assert "the model after step 4, and each of 2 checkpoints" in said.out
     out, saved = lab / "out", lab / "runs/demo-1/checkpoints"
     assert (out / "model.safetensors").read_bytes() == (saved / "step-00000004/model.safetensors").read_bytes()
-    earlier = "step-00000002/model.safetensors"
-    assert (out / "checkpoints" / earlier).read_bytes() == (saved / earlier).read_bytes()
+    for step in (2, 4):
+        assert (out / f"checkpoints/step-0000000{step}/config.json").read_bytes() == (out / "config.json").read_bytes()
+        weights = f"step-0000000{step}/model.safetensors"
+        assert (out / "checkpoints" / weights).read_bytes() == (saved / weights).read_bytes()
     assert {"config.json", "tokenizer.json", "report.html"} < released(out)["files"].keys()
     for name in ("README.md", "ro-crate-metadata.json"):
         text = (out / name).read_text()
         assert "report.html" in text, f"{name} was written before the report"
         assert "model.safetensors" in text
     assert "demo-1" in (out / "report.html").read_text()
+
+
+def test_each_checkpoint_is_fetched_as_a_model_that_loads(recorder: Recorder, lab: Path) -> None:
+    publish(recorder, "demo-1")
+    top = {path.name for path in (lab / "out").iterdir() if path.name.endswith((".json", ".safetensors"))}
+    for step in (2, 4):
+        assert recorder("get", "out", "--checkpoint", str(step), "--out", f"got-{step}").code == 0
+        files = {path.name for path in (lab / f"got-{step}/checkpoints/step-0000000{step}").iterdir()}
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= files <= top
+        assert not (lab / f"got-{step}/model.safetensors").exists()
+
+
+def test_the_last_checkpoint_is_a_revision_of_the_hub_too(recorder: Recorder, lab: Path, hub: Hub) -> None:
+    publish(recorder, "demo-1", to="hf://lab/demo")
+    held = hub.repositories["lab/demo"]
+    assert held.branches.keys() == {"main", "step-00000002", "step-00000004"}
+    last, newest = held.files("step-00000004"), held.files("main")
+    assert "config.json" in last
+    assert {name: newest[name] for name in last} == last
+    sent = hashlib.sha256(last["model.safetensors"]).hexdigest()
+    assert hub.uploads.count(sent) == 1, "one object, however often it is named"
 
 
 def test_weights_that_are_withheld_are_not_exported(recorder: Recorder, lab: Path) -> None:
