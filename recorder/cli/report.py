@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the page."""
     from recorder.bundle.reader import Bundle
-    from recorder.release.report.page import parent_of, report
+    from recorder.release.report.page import parent_config, report
 
     bundle = Bundle(find_run(arguments.run_reference, arguments.runs))
-    page = report(bundle, parent_of(bundle)).encode()
+    page = report(bundle, parent_config(bundle)).encode()
     try:
         arguments.out.write_bytes(page)
     except OSError as error:

@@ -27,6 +27,7 @@ from recorder.release.damaged import DamagedBundle
 from recorder.release.describe import describe as described
 from recorder.release.export import Exported, export_model, exportable_steps, why_not
 from recorder.release.manifest import RELEASE, RUNS, Release, parse_release
+from recorder.release.parents import edited_config
 from recorder.release.pseudonyms import KINDS, Pseudonyms, read_or_make_key
 from recorder.release.redaction import redact as redacted
 from recorder.release.replacement import Replacer
@@ -132,7 +133,7 @@ def redact(work: Work) -> str:
         )
         edited += [{"run": path.name, **edit} for edit in done.edits]
         stones += [{"run": path.name, **stone} for stone in done.tombstones]
-    told = Replacer(Scanner(names), Pseudonyms(key), allow)
+    told = _replacer(work, names)
     # Both are published, and name files.
     problems = [told.text(problem)[0] for problem in work.facts["problems"]]
     allowed = [
@@ -167,9 +168,9 @@ def report(work: Work) -> str:
     bundles = _staged(work)
     names = ["report.html"] if len(bundles) == 1 else [f"report-{bundle.id}.html" for bundle in bundles]
     said = []
-    for name, bundle in zip(names, bundles, strict=True):
+    for name, bundle, original in zip(names, bundles, work.request.bundles, strict=True):
         try:
-            write_file(work.stage / name, report_page(bundle, parent_of(bundle)).encode())
+            write_file(work.stage / name, report_page(bundle, _parent_config(work, bundle, original)).encode())
         except BundleError as error:
             if not work.facts["problems"]:
                 raise
@@ -261,6 +262,21 @@ def _export(work: Work, bundle: Bundle, target: Path, step: int) -> Exported | s
 
 def _is_of_the_model(path: str) -> bool:
     return path.startswith(f"{layout.CHECKPOINTS}/") or layout.first_version(path) == layout.TOKENIZER
+
+
+def _parent_config(work: Work, bundle: Bundle, original: Path) -> dict[str, Any] | None:
+    """The config of the run that `original` was forked from, edited as the released `bundle` is.
+
+    None when that run does not lie beside it, or when the config of this one is withheld.
+    """
+    parent = parent_of(Bundle(original))
+    if parent is None or bundle.captured(layout.RESOLVED_CONFIG) is None:
+        return None
+    return edited_config(parent, _replacer(work, _names(work) | recorded_names(parent.path)))
+
+
+def _replacer(work: Work, names: Names) -> Replacer:
+    return Replacer(Scanner(names), Pseudonyms(read_or_make_key(work.request.runs)), work.request.allow)
 
 
 def _names(work: Work) -> Names:

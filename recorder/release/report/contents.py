@@ -20,7 +20,7 @@ _VALUE = 400
 _SAMPLE = 20_000
 
 
-def config(bundle: Bundle, parent: Bundle | None) -> Markup:
+def config(bundle: Bundle, parent: dict[str, Any] | None) -> Markup:
     """The config, what was typed, and what differs from the parent's."""
     return section(
         "config",
@@ -31,17 +31,14 @@ def config(bundle: Bundle, parent: Bundle | None) -> Markup:
     )
 
 
-def _parent(bundle: Bundle, parent: Bundle | None) -> Markup:
+def _parent(bundle: Bundle, parent: dict[str, Any] | None) -> Markup:
     named = bundle.info.get("parent")
     if not isinstance(named, dict):
         return tag("p", "The run is no fork of another.")
     fork = f"{named.get('run')} at step {named.get('step')}"
     if parent is None:
         return tag("p", f"A fork of {fork}, which was not at hand to be compared with.")
-    rows = [
-        (code(change.key), _value(change.a), _value(change.b))
-        for change in config_changes(parent.config, bundle.config)
-    ]
+    rows = [(code(change.key), _value(change.a), _value(change.b)) for change in config_changes(parent, bundle.config)]
     if not rows:
         return tag("p", f"A fork of {fork}, with the same configuration.")
     return table(f"What differs from its parent, {fork}", ("key", "parent", "this run"), rows)
@@ -193,7 +190,7 @@ def _value(value: Any) -> Markup:
     return code(written if len(written) <= _VALUE else f"{written[:_VALUE]}…")
 
 
-def sections(bundle: Bundle, history: History, parent: Bundle | None) -> Iterator[Markup]:
+def sections(bundle: Bundle, history: History, parent: dict[str, Any] | None) -> Iterator[Markup]:
     """All of these, in order; those of which nothing is recorded are left out."""
     found = (
         config(bundle, parent),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from recorder.bundle.find import is_bundle
 from recorder.bundle.reader import Bundle
@@ -19,16 +20,16 @@ _SCRIPTS = ("scale.js", "chart.js", "cursor.js", "theme.js", "report.js")
 _SECTION = re.compile(r'<section id="([a-z]+)" data-title="([^"]*)">')
 
 
-def report(bundle: Bundle, parent: Bundle | None = None) -> str:
+def report(bundle: Bundle, parent: dict[str, Any] | None = None) -> str:
     """The page of a run. The same bundle gives the same bytes.
 
-    `parent` is the run it was forked from, where that is at hand, to say in what the configs differ. Memory grows with
+    `parent` is the config of the run it was forked from, where that is at hand, to say what differs. Memory grows with
     the ledger, and not with the number of steps. Raises BundleError when the bundle is damaged.
     """
     return report_of(bundle, read_curves(bundle), parent)
 
 
-def report_of(bundle: Bundle, curves: Curves, parent: Bundle | None) -> str:
+def report_of(bundle: Bundle, curves: Curves, parent: dict[str, Any] | None) -> str:
     """As `report`, from curves that were read before."""
     try:
         history = read_history(bundle, curves)
@@ -44,7 +45,13 @@ def parent_of(bundle: Bundle) -> Bundle | None:
     return Bundle(beside) if beside is not None and is_bundle(beside) else None
 
 
-def _page(bundle: Bundle, curves: Curves, history: History, parent: Bundle | None) -> str:
+def parent_config(bundle: Bundle) -> dict[str, Any] | None:
+    """The config of the run that this one was forked from, if it lies beside it."""
+    parent = parent_of(bundle)
+    return parent.config if parent is not None else None
+
+
+def _page(bundle: Bundle, curves: Curves, history: History, parent: dict[str, Any] | None) -> str:
     training, logged = charts.training_charts(curves, history), charts.logged_charts(curves)
     system = charts.system_charts(curves)
     body = together(

@@ -12,7 +12,7 @@ from recorder.cli.quantities import count, minute
 from recorder.errors import BundleError, UsageError
 from recorder.release.report.curves import read_curves
 from recorder.release.report.html import Child, Markup, document, section, tag, together
-from recorder.release.report.page import navigation, parent_of, report_of
+from recorder.release.report.page import navigation, parent_config, report_of
 from recorder.release.site.catalogue import Entry, entry, released
 
 INDEX = "index.html"
@@ -70,7 +70,7 @@ def _write_run(path: Path, out: Path, page: str) -> Entry:
     try:
         curves = read_curves(bundle)
         seen = entry(bundle, curves, page)
-        text = report_of(bundle, curves, parent_of(bundle))
+        text = report_of(bundle, curves, parent_config(bundle))
     except (BundleError, LookupError, TypeError, ValueError, AttributeError) as error:
         return Entry(
             path.name, created(path), problem=" ".join(str(error).split()), outcome=f"damaged, {bundle_state(path)}"

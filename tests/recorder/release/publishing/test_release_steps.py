@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from helpers.bundles import killed
+from helpers.bundles import RunBuilder, finished, killed
 from helpers.hub_server import Hub
+from helpers.pages import Elements
 from helpers.private_runs import HOST, LOG, MACHINE, PRIVATE, USER, leaking, naming, private_model, token
 from helpers.publishing import Recorder, Said, content
+from helpers.records import config_with
 from helpers.tampering import overwrite
 
 from recorder.bundle.verify import verify_bundle
@@ -55,7 +58,7 @@ def released(folder: Path) -> dict[str, Any]:
 
 def publish(recorder: Recorder, *arguments: str, to: str = "out") -> Said:
     said = recorder("release", *arguments, "--to", to)
-    assert (said.code, said.err) == (0, "")
+    assert (said.code, said.err) == (0, ""), said.err
     return said
 
 
@@ -219,6 +222,34 @@ def test_the_last_checkpoint_is_a_revision_of_the_hub_too(recorder: Recorder, la
     assert {name: newest[name] for name in last} == last
     sent = hashlib.sha256(last["model.safetensors"]).hexdigest()
     assert hub.uploads.count(sent) == 1, "one object, however often it is named"
+
+
+def forked(lab: Path) -> None:
+    """A run `fork-1` with another learning rate and home than its parent, whose config has names and a password."""
+    of_parent = {"data__files": f"/home/{USER}/files", "data__store": f"s3://anyone:{TOKEN.secret}@store/x"}
+    finished(lab / "runs", "parent-1", config=config_with(**of_parent))
+    of_fork = {"data__files": "/home/mmustermann/files", "data__store": "s3://store/x", "optim__lr": 0.5}
+    parent = {"run": "parent-1", "step": 5}
+    fork = RunBuilder(lab / "runs", "fork-1", config=config_with(**of_fork), parent=parent).create()
+    fork.restored(5).join().steps(6, 8).finish(8).close()
+
+
+def test_the_report_of_a_fork_says_what_differs_from_its_parent_and_names_nobody(recorder: Recorder, lab: Path) -> None:
+    forked(lab)
+    publish(recorder, "fork-1")
+    page = Elements((lab / "out/report.html").read_text()).text
+    assert re.search(r"parent-1 at step 5.*optim\.lr0\.0030\.5", page)
+    assert re.search(r"data\.files/home/(user-\w{10})/files/home/(?!\1)user-\w{10}/files", page)
+    assert re.search(r"data\.stores3://\S*<hidden:[a-z-]+:\w+>@store/xs3://store/x", page)
+    assert TOKEN.secret not in page
+    assert naming(lab / "out", PRIVATE) == set()
+
+
+def test_a_fork_whose_config_is_withheld_is_compared_with_nothing(recorder: Recorder, lab: Path) -> None:
+    forked(lab)
+    publish(recorder, "fork-1", "--withhold", "config")
+    page = Elements((lab / "out/report.html").read_text()).text
+    assert "A fork of parent-1 at step 5, which was not at hand to be compared with." in page
 
 
 def test_weights_that_are_withheld_are_not_exported(recorder: Recorder, lab: Path) -> None:

@@ -21,7 +21,7 @@ from recorder.errors import BundleError
 from recorder.ledger import events
 from recorder.release.report.curves import read_curves
 from recorder.release.report.html import script_json
-from recorder.release.report.page import parent_of, report
+from recorder.release.report.page import parent_config, report
 
 KINDS = ("finished", "failed", "killed", "resumed", "continued", "recovered", "lost_node", "differed")
 
@@ -94,9 +94,9 @@ def test_a_fork_tells_what_differs_from_its_parent(tmp_path: Path) -> None:
     changed = config_with(optim__lr=0.5)
     fork = finished(tmp_path / "runs", "fork-1", config=changed, parent={"run": "parent-1", "step": 5})
     alone = finished(tmp_path / "others", "fork-1", config=changed, parent={"run": "parent-1", "step": 5})
-    text = Elements(report(Bundle(fork), parent_of(Bundle(fork)))).text
+    text = Elements(report(Bundle(fork), parent_config(Bundle(fork)))).text
     assert re.search(r"parent-1 at step 5keyparentthis runoptim\.lr0\.0030\.5", text)
-    assert parent_of(Bundle(alone)) is None
+    assert parent_config(Bundle(alone)) is None
     assert "was not at hand to be compared with" in Elements(report(Bundle(alone))).text
 
 
