@@ -10,12 +10,12 @@ from typing import Any
 from recorder.bundle.find import bundles, created, is_bundle
 from recorder.bundle.reader import Bundle
 from recorder.canonical import decode_float, encode_non_finite
+from recorder.errors import BundleError
+from recorder.release.manifest import RELEASE, RUNS, parse_release
 from recorder.release.report.curves import Curves
 from recorder.release.report.envelope import Bucket, Envelope
 from recorder.release.report.overview import standing
 from recorder.replay.diff import CONFIG_IDENTITY, flat
-
-_RUNS = "runs"  # where a release keeps its bundles
 
 
 @dataclass
@@ -50,9 +50,19 @@ class Entry:
         return record
 
 
-def released(folder: Path) -> list[Path]:
+def runs_in(folder: Path) -> list[Path]:
     """Every bundle in `folder`: there, in releases there, or `folder` itself; oldest first."""
     return sorted(set(_bundles(folder)), key=lambda path: (created(path), path.name, str(path)))
+
+
+def is_released(bundle: Path) -> bool:
+    """Whether the bundle lies in a release that names it. Others are as recorded: hosts, people and places by name."""
+    folder = bundle.resolve().parent
+    try:
+        release = parse_release((folder.parent / RELEASE).read_bytes(), str(folder.parent))
+    except (OSError, BundleError):
+        return False
+    return folder.name == RUNS and bundle.name in release.runs
 
 
 def _bundles(folder: Path) -> Iterator[Path]:
@@ -60,9 +70,9 @@ def _bundles(folder: Path) -> Iterator[Path]:
         yield folder
         return
     yield from bundles(folder)
-    yield from bundles(folder / _RUNS)
+    yield from bundles(folder / RUNS)
     for release in sorted(path for path in folder.iterdir() if path.is_dir() and not is_bundle(path)):
-        yield from bundles(release / _RUNS)
+        yield from bundles(release / RUNS)
 
 
 def entry(bundle: Bundle, curves: Curves, page: str) -> Entry:

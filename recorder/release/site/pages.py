@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from recorder.bundle.find import created
@@ -13,7 +14,7 @@ from recorder.errors import BundleError, UsageError
 from recorder.release.report.curves import read_curves
 from recorder.release.report.html import Child, Markup, document, section, tag, together
 from recorder.release.report.page import navigation, parent_config, report_of
-from recorder.release.site.catalogue import Entry, entry, released
+from recorder.release.site.catalogue import Entry, entry, is_released, runs_in
 
 INDEX = "index.html"
 _SCRIPTS = ("scale.js", "chart.js", "cursor.js", "theme.js", "runs.js", "site.js")
@@ -31,28 +32,47 @@ _NUMBERS = frozenset({"lost", "step", "loss", "validation"})
 _BUCKETS, _MOST, _LEAST = 40_000, 300, 20
 
 
-def write_site(folder: Path, out: Path) -> list[Entry]:
-    """Write the catalogue of the runs in `folder` to `out`: `index.html`, and a report of each run beside it.
+@dataclass(frozen=True)
+class Site:
+    """What was written: the runs, newest first, and how many in the folder are not released.
 
-    A run whose record is damaged is listed as that. Raises UsageError when there is no run, or `out` cannot be written.
+    Those are among the runs only when that was asked for.
+    """
+
+    entries: list[Entry]
+    unreleased: int
+
+
+def write_site(folder: Path, out: Path, *, unreleased: bool = False) -> Site:
+    """Write the catalogue of the released runs in `folder` to `out`: `index.html`, and a report of each beside it.
+
+    Those that are not in a release name hosts, people and places, and are left out unless `unreleased`. A run whose
+    record is damaged is listed as that. Raises UsageError when there is no run, or `out` cannot be written.
     """
     try:
-        found = released(folder)
+        every = runs_in(folder)
     except OSError as error:
         raise UsageError(f"{folder} cannot be read ({error.strerror}); name a folder of runs or releases") from None
-    if not found:
+    if not every:
         raise UsageError(f"there is no run in {folder}; name a folder that holds bundles, or releases with them")
+    bare = {path for path in every if not is_released(path)}
+    chosen = [path for path in every if unreleased or path not in bare]
+    if not chosen:
+        raise UsageError(
+            f"no run in {folder} is released: name a folder of releases, or list your own runs with --unreleased"
+        )
     entries, names = [], {INDEX}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for path in found:
+        for path in chosen:
             page = _free(path.name, names)
             entries.append(_write_run(path, out, page))
         entries.reverse()
-        (out / INDEX).write_text(index(entries), "utf-8")
+        title = "Runs, not all of them released" if unreleased and bare else "Released runs"
+        (out / INDEX).write_text(index(entries, title), "utf-8")
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}); name a folder with --out DIR") from None
-    return entries
+    return Site(entries, len(bare))
 
 
 def _free(run: str, names: set[str]) -> str:
@@ -79,10 +99,9 @@ def _write_run(path: Path, out: Path, page: str) -> Entry:
     return seen
 
 
-def index(entries: Sequence[Entry]) -> str:
+def index(entries: Sequence[Entry], title: str) -> str:
     """The index of a catalogue; `entries` newest first."""
     body = together([_runs(entries), _comparison()])
-    title = "Released runs"
     ended = [f"{sum(e.outcome == word for e in entries)} {word}" for word in dict.fromkeys(e.outcome for e in entries)]
     head = tag("header", tag("h1", title), tag("p", f"{count(len(entries), 'run')}: {', '.join(ended)}."))
     buckets = max(_LEAST, min(_MOST, _BUCKETS // max(1, len(entries))))
