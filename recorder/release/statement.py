@@ -18,13 +18,16 @@ A YAML file, every key optional; what is not stated is called "not stated" where
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from recorder.canonical import readable_json
 from recorder.errors import UsageError
 
+STATEMENT = "statement.json"
 PARTS = ("model", "code", "documents", "data")
 _PERSON = ("given-names", "family-names", "name", "orcid", "affiliation", "email")
 _ADDRESSES = ("url", "repository", "data_card", "technical_report", "research_paper")
@@ -50,6 +53,10 @@ class Statement:
     technical_report: str | None = None
     research_paper: str | None = None
 
+    def data(self) -> bytes:
+        """The bytes of statement.json: what is stated and nothing else, the same for the same statement."""
+        return readable_json({key: value for key, value in asdict(self).items() if value})
+
 
 def read_statement(path: Path) -> Statement:
     """Read the file. Raises UsageError, in one line that names key and cure, for what cannot be used."""
@@ -72,6 +79,14 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"the statement {path} cannot be read: {error.strerror}") from None
+
+
+def kept_statement(path: Path) -> Statement:
+    """Read the statement.json that a release keeps. Raises UsageError as `read_statement` does, OSError."""
+    try:
+        return parse_statement(json.loads(path.read_bytes()))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is no JSON: {error}") from None
 
 
 def parse_statement(values: Any) -> Statement:

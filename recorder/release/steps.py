@@ -42,7 +42,7 @@ from recorder.release.secrets.scanner import Scanner
 from recorder.release.signing import sign_release
 from recorder.release.stage import list_stage, record_stage
 from recorder.release.stated_secrets import stated_secrets, top_secrets
-from recorder.release.statement import Statement, read_statement
+from recorder.release.statement import STATEMENT, Statement, kept_statement, read_statement
 from recorder.release.work import Work
 
 _WITHHELD = "withheld by the publisher"
@@ -181,16 +181,17 @@ def report(work: Work) -> str:
 
 
 def describe(work: Work) -> str:
-    """Card, RO-Crate, citation, openness checklist and, where there is data, Croissant."""
+    """What was stated, card, RO-Crate, citation, openness checklist and, where there is data, Croissant."""
     for name in (CARD, CITATION, CRATE, CROISSANT, OPENNESS):
         (work.stage / name).unlink(missing_ok=True)
-    statement = work.request.statement
+    stated = _statement(work)
+    write_file(work.stage / STATEMENT, stated.data())
     exported = work.facts.get("exported")
     contents = Contents(
         bundles=tuple(_staged(work)),
         files={name: asdict(record) for name, record in record_stage(work.stage).items()},
         created=work.created,
-        statement=read_statement(statement) if statement is not None else Statement(),
+        statement=stated,
         exported=Exported(**exported | {"files": tuple(exported["files"])}) if exported else None,
         withheld=tuple(work.facts["withheld"]),
         edited=tuple(work.facts["edited"]),
@@ -200,6 +201,14 @@ def describe(work: Work) -> str:
     for name, data in made.items():
         write_file(work.stage / name, data)
     return ", ".join(sorted(made))
+
+
+def _statement(work: Work) -> Statement:
+    """What is stated now, else what a release that is made again has kept."""
+    if work.request.statement is not None:
+        return read_statement(work.request.statement)
+    kept = work.stage / STATEMENT
+    return kept_statement(kept) if kept.exists() else Statement()
 
 
 def list_files(work: Work) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recorder.errors import UsageError
 from recorder.release import statement
-from recorder.release.statement import Statement, parse_statement, read_statement
+from recorder.release.statement import STATEMENT, Statement, kept_statement, parse_statement, read_statement
 
 
 def test_the_documented_file_is_read(tmp_path: Path) -> None:
@@ -25,6 +25,25 @@ def test_the_documented_file_is_read(tmp_path: Path) -> None:
     assert found.title == "Stories 1M"
     assert found.licences == {"model": "Apache-2.0", "code": "Apache-2.0", "documents": "CC-BY-4.0", "data": "CC0-1.0"}
     assert all(getattr(found, name) for name in Statement.__dataclass_fields__)
+
+
+def test_what_was_stated_is_kept_whatever_stands_in_it(tmp_path: Path) -> None:
+    stated = parse_statement(
+        {
+            "title": "Sto\u2028ries\x85 \U0001f41d: #1",
+            "authors": [{"name": "A Lab"}, {"given-names": "Ada", "family-names": "L\u00f6"}],
+            "licences": {"model": "MIT"},
+            "languages": ["en", "de"],
+        }
+    )
+    (tmp_path / STATEMENT).write_bytes(stated.data())
+    assert kept_statement(tmp_path / STATEMENT) == stated
+    assert kept_statement(tmp_path / STATEMENT).data() == stated.data()
+    (tmp_path / STATEMENT).write_bytes(Statement().data())
+    assert kept_statement(tmp_path / STATEMENT) == Statement()
+    (tmp_path / STATEMENT).write_text("{")
+    with pytest.raises(UsageError, match=r"statement\.json is no JSON"):
+        kept_statement(tmp_path / STATEMENT)
 
 
 def test_nothing_need_be_stated(tmp_path: Path) -> None:
