@@ -56,10 +56,13 @@ def run(arguments: argparse.Namespace) -> int:
     report = verify_release(Folder(out), arguments.anchor)
     if arguments.json:
         done = {"out": str(out), "files": fetched.files, "bytes": fetched.bytes, "not_fetched": list(fetched.absent)}
+        done["superseded"] = fetched.superseded
         print_json(report.record() | done)
         return 0 if report.ok else 1
     left = f"; {count(len(fetched.absent), 'file')} left behind" if fetched.absent else ""
     say(f"{printable(str(out))}: {count(fetched.files, 'file')}, {size(fetched.bytes)} fetched{left}")
+    if fetched.superseded is not None:
+        say(printable(f"  what was fetched before was {fetched.superseded}"))
     verdict = styled("consistent", "good") if report.ok else styled("NOT CONSISTENT", "bad")
     say(f"  {verdict}{', anchored' if report.anchored else ', unanchored'}, root {report.root}")
     for finding in report.findings:

@@ -14,7 +14,22 @@ from pathlib import Path
 from typing import NoReturn
 
 from recorder import __version__
-from recorder.cli import diff, doctor, get, list, metrics, release, repair, report, scale, show, site, timeline, verify
+from recorder.cli import (
+    diff,
+    doctor,
+    get,
+    list,
+    metrics,
+    release,
+    repair,
+    report,
+    scale,
+    show,
+    site,
+    timeline,
+    verify,
+    withdraw,
+)
 from recorder.cli.console import printable
 from recorder.errors import RecorderError, UsageError
 
@@ -30,6 +45,7 @@ _COMMANDS = {
     "report": report,
     "site": site,
     "release": release,
+    "withdraw": withdraw,
     "get": get,
     "doctor": doctor,
 }

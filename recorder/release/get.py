@@ -16,6 +16,7 @@ from recorder.release.manifest import (
     RELEASE,
     RUNS,
     SIGNATURE,
+    FileRecord,
     Release,
     parse_release,
     record_blocks,
@@ -31,24 +32,29 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a fetch left: the release, how many files and bytes came now, and what was left behind."""
+    """What a fetch left: the release, how many files and bytes came now, and what was left behind.
+
+    `superseded` says why what an earlier call fetched into the folder was replaced; None when it was not.
+    """
 
     release: Release
     files: int
     bytes: int
     absent: tuple[str, ...]
+    superseded: str | None = None
 
 
 def get_release(source: Source, out: Path, selection: Selection, progress: Progress | None = None) -> Fetched:
     """Fetch what `selection` wants of the release at `source` into the folder `out`.
 
     A call that was killed leaves no release.json, and the next goes on where it was. Fetching more of a release that is
-    there already adds to it. Raises UsageError when `out` holds something else, BundleError when the release is
-    damaged, TransferError when a file does not come or is not the recorded one, RecordingError when it cannot be kept.
+    there already adds to it; where that was superseded by this one, what is not of this one is deleted. Raises
+    UsageError when `out` holds something else, BundleError when the release is damaged, TransferError when a file does
+    not come or is not the recorded one, RecordingError when it cannot be kept.
     """
     release = _read(source)
     wanted = selection.of(release.files)
-    _claim(out, release, source)
+    superseded = _claim(out, release, source)
     have = _present(out, release)
     missing = sorted(wanted - have)
     count = _Count(sum(release.files[path].size for path in missing), progress)
@@ -57,7 +63,7 @@ def get_release(source: Source, out: Path, selection: Selection, progress: Progr
         receive(source, path, out / path, out / PARTIAL, release.files[path], count.add)
     absent = sorted(release.files.keys() - wanted - have)
     _finish(source, out, release, absent)
-    return Fetched(release, len(missing), count.total, tuple(absent))
+    return Fetched(release, len(missing), count.total, tuple(absent), superseded)
 
 
 class _Count:
@@ -82,14 +88,20 @@ def _read(source: Source) -> Release:
         ) from None
 
 
-def _claim(out: Path, release: Release, source: Source) -> None:
-    """Make `out` the folder of this release. Raises UsageError when it is that of something else."""
+def _claim(out: Path, release: Release, source: Source) -> str | None:
+    """Make `out` the folder of this release; why what it held was superseded, if it was.
+
+    Raises UsageError when it is that of something else.
+    """
     begun = out / PARTIAL / RELEASE
     for known in (out / RELEASE, begun):
         if known.exists():
             there = parse_release(known.read_bytes(), str(known.parent))
             if there.root == release.root:
-                return
+                return None
+            if (said := release.said_of(there.root)) is not None:
+                _follow(out, known, there, release)
+                return said
             raise UsageError(
                 f"{out} holds another release (root {there.root[:12]}) than {source.url} (root {release.root[:12]}): "
                 "choose another folder with --out"
@@ -97,6 +109,37 @@ def _claim(out: Path, release: Release, source: Source) -> None:
     if out.exists() and (not out.is_dir() or Folder(out).list() or any(path.name != PARTIAL for path in out.iterdir())):
         raise UsageError(f"{out} is there already, and is no release: choose another folder with --out")
     write_file(begun, release.data())
+    return None
+
+
+def _follow(out: Path, known: Path, old: Release, new: Release) -> None:
+    """Make `out`, which holds `old`, the folder of the release that followed it: delete what is not of that.
+
+    `known` is where its release.json is. Raises UsageError, before anything is deleted, for a file with other content.
+    """
+    gone = [path for path, record in old.files.items() if new.files.get(path) != record and _is_there(out / path)]
+    for path in gone:
+        target = out / path
+        # What an earlier call has fetched already is of the new one.
+        if target.is_symlink() or not target.is_file() or record_file(target) not in _either(old, new, path):
+            raise UsageError(f"{target} is not the file of the release: move it away, and call again to fetch it")
+    begun = out / PARTIAL / RELEASE
+    with recording_errors(out):
+        begun.parent.mkdir(exist_ok=True)
+        known.replace(begun)
+        (out / SIGNATURE).unlink(missing_ok=True)
+    place = Folder(out)
+    for path in gone:
+        place.remove(path)
+    write_file(begun, new.data())
+
+
+def _either(old: Release, new: Release, path: str) -> list[FileRecord]:
+    return [release.files[path] for release in (old, new) if path in release.files]
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_symlink() or path.exists()
 
 
 def _present(out: Path, release: Release) -> set[str]:
@@ -104,7 +147,7 @@ def _present(out: Path, release: Release) -> set[str]:
     found = set()
     for path, record in release.files.items():
         target = out / path
-        if not target.is_symlink() and not target.exists():
+        if not _is_there(target):
             continue
         if target.is_symlink() or not target.is_file() or record_file(target) != record:
             raise UsageError(f"{target} is not the file of the release: move it away, and call again to fetch it")

@@ -82,6 +82,22 @@ class Release:
         signed: str | None = self.document["signed"]
         return signed
 
+    @property
+    def superseded(self) -> list[dict[str, Any]]:
+        """Earlier states of this release, oldest first: root, date, and which checkpoint was withdrawn, and why."""
+        return list(self.document.get("superseded", ()))
+
+    def said_of(self, root: str) -> str | None:
+        """Why the state of this release that had the root `root` is none any more; None when there was no such one.
+
+        It is what this release says: that it follows the other one is for its signature to vouch.
+        """
+        found = next((earlier for earlier in self.superseded if earlier["previous_root"] == root), None)
+        if found is None:
+            return None
+        what = f"checkpoint {found['checkpoint']} of {found['run']} was withdrawn"
+        return f"superseded on {found['date']} because {what}: {found['reason']}"
+
     def data(self) -> bytes:
         """The bytes of release.json."""
         return readable_json(self.document)
@@ -113,8 +129,12 @@ def build_release(
     allowed: list[Any],
     as_is: bool,
     signed: str | None,
+    superseded: list[Any] | None = None,
 ) -> Release:
-    """The release of `files`; `runs` have id, root, state and outcome of each bundle in it."""
+    """The release of `files`; `runs` have id, root, state and outcome of each bundle in it.
+
+    `superseded` are the states of the release that this one follows, oldest first.
+    """
     document: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -125,7 +145,7 @@ def build_release(
         "allowed": allowed,
         "as_is": as_is,
         "signed": signed,
-    }
+    } | ({"superseded": superseded} if superseded else {})
     return Release(document | {"root": digest_json(document)}, files)
 
 

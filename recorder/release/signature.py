@@ -77,9 +77,14 @@ def parse_signature(data: bytes) -> Signature:
 
 def key_hint(key: Any) -> str:
     """What a signature names the public key by: the SHA-256 of its PEM."""
+    return hashlib.sha256(key_pem(key)).hexdigest()
+
+
+def key_pem(key: Any) -> bytes:
+    """The PEM of a public key."""
     _, _, _, serialization = _cryptography()
-    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(pem).hexdigest()
+    pem: bytes = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return pem
 
 
 def load_private_key(pem: bytes, password: bytes | None) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from recorder.bundle.files import recording_errors, temporary_path
 from recorder.errors import BundleError, MachineError, RecordingError, UsageError
 from recorder.release.manifest import RELEASE, SIGNATURE, FileRecord, record_file
-from recorder.release.signature import key_hint, load_private_key, parse_signature
+from recorder.release.signature import key_hint, key_pem, load_private_key, parse_signature
 
 # Where the password of an encrypted key is taken from: an argument would be seen in the list of processes.
 PASSWORD = "RECORDER_KEY_PASSWORD"
@@ -34,6 +34,11 @@ def is_signed_with(folder: Path, key: Path | None) -> bool:
     if key is None:
         return not signature.has_key
     return signature.key_hint == key_hint(_private_key(key).public_key())
+
+
+def public_pem(key: Path) -> bytes:
+    """The public key, in PEM, that belongs to the private key in the file `key`. Raises UsageError."""
+    return key_pem(_private_key(key).public_key())
 
 
 def sign_release(folder: Path, files: Mapping[str, FileRecord], key: Path | None) -> None:

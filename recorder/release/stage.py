@@ -48,6 +48,7 @@ def list_stage(work: Work) -> Release:
         allowed=work.facts.get("allowed", []),
         as_is=bool(work.facts["problems"]),
         signed=work.request.signed,
+        superseded=work.facts.get("superseded"),
     )
     write_file(work.stage / RELEASE, release.data())
     return release

@@ -15,6 +15,7 @@ from typing import Any
 
 from recorder.bundle import layout
 from recorder.bundle.files import write_file
+from recorder.bundle.find import is_bundle
 from recorder.bundle.findings import Report
 from recorder.bundle.manifest import bundle_files
 from recorder.bundle.reader import Bundle
@@ -31,7 +32,7 @@ from recorder.release.parents import edited_config
 from recorder.release.pseudonyms import KINDS, Pseudonyms, read_or_make_key
 from recorder.release.redaction import redact as redacted
 from recorder.release.replacement import Replacer
-from recorder.release.report.page import parent_of
+from recorder.release.report.page import parent_config, parent_of
 from recorder.release.report.page import report as report_page
 from recorder.release.reserved import check_names
 from recorder.release.secrets.gate import once_a_file, scan_bundle
@@ -76,7 +77,7 @@ def verify(work: Work) -> str:
         report = verify_bundle(path)
         if report.state == RUNNING:
             raise UsageError(f"{path.name} is still being written: wait for its end, or stop it")
-        if fault := _fault(report):
+        if fault := fault_of(report):
             faults.append(f"{path.name} {fault}")
             if not work.request.as_is:
                 continue
@@ -278,6 +279,9 @@ def _parent_config(work: Work, bundle: Bundle, original: Path) -> dict[str, Any]
 
     None when that run does not lie beside it, or when the config of this one is withheld.
     """
+    if not is_bundle(original):
+        # Of a release that is made again where the runs are not; in it they may lie beside each other.
+        return parent_config(bundle)
     parent = parent_of(Bundle(original))
     if parent is None or bundle.captured(layout.RESOLVED_CONFIG) is None:
         return None
@@ -317,7 +321,7 @@ def _matching(bundle: Path, pattern: str) -> list[str]:
     return [name for name in bundle_files(bundle) if name.startswith(folder) or fnmatchcase(name, pattern)]
 
 
-def _fault(report: Report) -> str | None:
+def fault_of(report: Report) -> str | None:
     """Why a bundle is not fit to be published; None when it is."""
     if report.findings:
         first = report.findings[0]

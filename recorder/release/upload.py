@@ -54,7 +54,7 @@ def compare(destination: Destination, release: Release, files: dict[str, FileRec
             # Two signatures of the same bytes differ; the one that was published stays.
             continue
         record = files[path]
-        if there[path] != record.size or _sha256(destination, path) != record.sha256:
+        if not holds(destination, there, path, record):
             raise UsageError(f"{destination.url} holds another {path}: choose an empty place, or remove what is there")
     return Difference(tuple(path for path in files if path not in there), complete)
 
@@ -107,10 +107,15 @@ def complete(destination: Destination, stage: Path, files: dict[str, FileRecord]
 
 def _same_release(destination: Destination, release: Release) -> None:
     there = parse_release(read_whole(destination, RELEASE), destination.url)
+    if (said := there.said_of(release.root)) is not None:
+        raise UsageError(f"{destination.url} holds what followed this release, which was {said}: choose another")
     if there.root != release.root:
         what = ", ".join(there.runs)
         raise UsageError(f"{destination.url} holds another release, of {what} (root {there.root[:12]}): choose another")
 
 
-def _sha256(destination: Destination, path: str) -> str:
-    return destination.sha256(path) or record_blocks(destination.read(path)).sha256
+def holds(destination: Destination, there: dict[str, int], path: str, record: FileRecord) -> bool:
+    """Whether the destination, whose list is `there`, has this very file."""
+    if there.get(path) != record.size:
+        return False
+    return (destination.sha256(path) or record_blocks(destination.read(path)).sha256) == record.sha256

@@ -183,7 +183,11 @@ def _check_root(release: Release, anchor: str, findings: Findings) -> bool:
             f"the root that was given is that of {run}: it vouches for that bundle, not for what is beside it"
         )
         return False
-    findings.add(RELEASE, "manifest", f"its root is {release.root}, not the {anchor} that was given")
+    differs = f"its root is {release.root}, not the {anchor} that was given"
+    if (said := release.said_of(anchor)) is not None:
+        # Whoever made this release can have written that; the root that was given does not vouch for it.
+        differs += f", which it says was {said}; check it with the signer's key, or ask for the new root"
+    findings.add(RELEASE, "manifest", differs)
     return False
 
 

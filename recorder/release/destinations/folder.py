@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from recorder.bundle.files import recording_errors, sync_folder
 from recorder.errors import TransferError, UsageError
 from recorder.release.destinations.protocol import BLOCK
 from recorder.release.manifest import FileRecord
@@ -54,6 +55,22 @@ class Folder:
         if replace:
             target.unlink(missing_ok=True)
         receive(Folder(source.parent), source.name, target, self.path / PARTIAL, record)
+
+    def remove(self, path: str) -> None:
+        """Delete a file, and the folders that are empty then."""
+        target = self.path / path
+        with recording_errors(target):
+            target.unlink(missing_ok=True)
+            folder = target.parent
+            while folder != self.path and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+                folder = folder.parent
+            if folder.is_dir():
+                sync_folder(folder)
+
+    def what_stays(self) -> str | None:
+        """None: a folder keeps nothing."""
+        return None
 
     def flush(self) -> None:
         """Nothing waits; what was begun and came to nothing is not needed any more."""

@@ -48,3 +48,13 @@ class Destination(Source, Protocol):
 
     def flush(self) -> None:
         """Make everything that was put visible. Raises TransferError."""
+
+
+class Changeable(Destination, Protocol):
+    """A destination from which files can be taken away again."""
+
+    def remove(self, path: str) -> None:
+        """Take a file away, at once; nothing happens where there is none. Raises TransferError, RecordingError."""
+
+    def what_stays(self) -> str | None:
+        """What the place keeps of files that were taken away, in a sentence; None where it keeps nothing."""

@@ -81,6 +81,21 @@ class S3Prefix:
                 **self._object(path), Body=source.read_bytes(), ChecksumSHA256=checksum, **kept, **condition
             )
 
+    def remove(self, path: str) -> None:
+        """Delete an object."""
+        with self._errors(path):
+            self._client.delete_object(**self._object(path))
+
+    def what_stays(self) -> str | None:
+        """Versions, in a bucket that keeps them, or does not say whether it does."""
+        delete = "delete the old ones with your provider's tools"
+        try:
+            with self._errors("whether it keeps versions"):
+                status = self._client.get_bucket_versioning(Bucket=self._bucket).get("Status")
+        except (TransferError, FileNotFoundError):
+            return f"{self.url} does not say whether it keeps versions of objects: if it does, {delete}"
+        return f"{self.url} keeps versions of objects: {delete}" if status else None
+
     def flush(self) -> None:
         """Nothing waits."""
 

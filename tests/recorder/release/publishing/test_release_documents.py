@@ -87,6 +87,7 @@ def test_every_command_of_the_documents_runs(
     done = run(lab, "".join(blocks("release.md", "sh")), PATH=path, PYTHONPATH=str(REPOSITORY))
     assert done.count("published: ") == 5
     assert done.count("nothing was sent") == 1
+    assert done.count("withdrawn: ") == 1
     assert done.count("consistent, anchored") == 1
     card = (tmp_path / "releases/stories/README.md").read_text()
     assert "A small model of short English stories." in card
@@ -117,7 +118,7 @@ def test_every_command_of_the_documents_runs(
         told = subprocess.run([sys.executable, "-c", script], cwd=reader, capture_output=True, text=True, check=False)
         assert told.returncode == 0, told.stderr
         assert told.stdout
-    assert (len(blocks("release.md", "sh")), len(blocks("for-readers.md", "sh"))) == (4, 6)
+    assert (len(blocks("release.md", "sh")), len(blocks("for-readers.md", "sh"))) == (5, 6)
 
 
 def copy_checkout(folder: Path) -> None:
@@ -133,7 +134,7 @@ def test_options_that_are_named_exist(document: str) -> None:
     text = (REPOSITORY / "docs" / document).read_text()
     code = " ".join(re.findall(r"(?<!`)`(--[^`]+)`(?!`)", text))
     named = set(re.findall(r"--[a-z][a-z-]+", code))
-    commands = ("release", "get", "verify", "site")
+    commands = ("release", "get", "verify", "site", "withdraw")
     helps = [
         subprocess.run([sys.executable, "-m", "recorder.cli.main", name, "--help"], capture_output=True, text=True)
         for name in commands
