@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,3 +58,38 @@ def publish(lab: Path, to: Destination | Path, *names: str, key: Path | None = N
 def content(folder: Path) -> dict[str, bytes]:
     """Every file below `folder`, hidden ones included."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class KilledAt:
+    """A place at whose file `at // 2` this process is killed: before it is sent when `at` is even, else after it."""
+
+    def __init__(self, place: Destination, at: int) -> None:
+        self._place, self._left, self._after = place, at // 2, at % 2
+        self.url = place.url
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._place, name)
+
+    def put(self, *arguments: object, **options: object) -> None:
+        self._left -= 1
+        if self._left < 0 and not self._after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._place.put(*arguments, **options)  # type: ignore[arg-type]
+        if self._left < 0:
+            self._place.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed(body: Callable[[], object]) -> bool:
+    """Run `body` in a fork; whether it was killed. Fails when it raised."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            body()
+            code = 0
+        finally:
+            os._exit(code)
+    status = os.waitpid(pid, 0)[1]
+    assert status in {0, signal.SIGKILL}
+    return status == signal.SIGKILL

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from helpers.dvc_repositories import dvc, git, new_repository
 from helpers.file_servers import Handler, file_server, serving
 from helpers.hub_server import Hub
 from helpers.object_servers import add_s3_remote
-from helpers.publishing import Keys, Open, content, publish
+from helpers.publishing import Keys, KilledAt, Open, content, killed, publish
 
 from recorder.errors import MachineError, TransferError, UsageError
 from recorder.release.destinations.folder import Folder
@@ -88,41 +87,6 @@ def test_what_is_not_there_is_not_there(opened: Open, lab: Path) -> None:
     place = opened()
     with pytest.raises(FileNotFoundError):
         b"".join(place.read("runs/nobody/run.json"))
-
-
-class KilledAt:
-    """A place at whose file `at // 2` this process is killed: before it is sent when `at` is even, else after it."""
-
-    def __init__(self, place: Destination, at: int) -> None:
-        self._place, self._left, self._after = place, at // 2, at % 2
-        self.url = place.url
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._place, name)
-
-    def put(self, *arguments: object, **options: object) -> None:
-        self._left -= 1
-        if self._left < 0 and not self._after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        self._place.put(*arguments, **options)  # type: ignore[arg-type]
-        if self._left < 0:
-            self._place.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-def killed(body: Callable[[], object]) -> bool:
-    """Run `body` in a fork; whether it was killed. Fails when it raised."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            body()
-            code = 0
-        finally:
-            os._exit(code)
-    status = os.waitpid(pid, 0)[1]
-    assert status in {0, signal.SIGKILL}
-    return status == signal.SIGKILL
 
 
 @pytest.mark.parametrize("opened", ["folder", "s3", "hf"], indirect=True)

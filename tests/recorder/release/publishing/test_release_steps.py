@@ -19,6 +19,8 @@ from helpers.publishing import Recorder, Said, content
 from helpers.records import config_with
 from helpers.tampering import overwrite
 
+from recorder.bundle import layout
+from recorder.bundle.rows import read_rows
 from recorder.bundle.verify import verify_bundle
 from recorder.release import steps
 from recorder.release.destinations.folder import Folder
@@ -148,6 +150,20 @@ def test_what_is_withheld_has_tombstones_and_everything_says_so(recorder: Record
     verified = recorder("verify", "out")
     assert (verified.code, "too big for us" in verified.out) == (0, True)
     assert (lab / "runs/demo-1" / names[0]).exists()
+
+
+def test_optimizer_states_and_the_order_of_the_data_are_included(recorder: Recorder, lab: Path) -> None:
+    publish(recorder, "demo-1")
+    files = released(lab / "out")["files"]
+    for step in (2, 4):
+        path = f"checkpoints/step-0000000{step}/optimizer.safetensors"
+        assert (lab / "out/runs/demo-1" / path).read_bytes() == (lab / "runs/demo-1" / path).read_bytes()
+        assert f"runs/demo-1/{path}" in files
+    recorded = json.loads((lab / "runs/demo-1/data/dataset.json").read_bytes())
+    assert json.loads((lab / "out/runs/demo-1/data/dataset.json").read_bytes())["order"] == recorded["order"]
+    rows = [list(read_rows(folder / "runs/demo-1", layout.METRICS)) for folder in (lab, lab / "out")]
+    assert rows[0]
+    assert [row["order_digest"] for row in rows[1]] == [row["order_digest"] for row in rows[0]]
 
 
 def test_a_pattern_that_matches_nothing_is_a_line(recorder: Recorder, lab: Path) -> None:
