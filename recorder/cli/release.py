@@ -51,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--statement", type=Path, metavar="FILE", help="YAML of what you state: title, authors, licences, use, limits"
     )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="release these files that the runs were trained on, as they are"
+    )
     parser.add_argument("--as-is", action="store_true", help="publish what is open or does not verify, marked so")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--key", type=Path, metavar="KEY", help="sign with this private key (PEM, elliptic curve)")
@@ -62,11 +65,14 @@ def run(arguments: argparse.Namespace) -> int:
     from recorder.release.places import open_destination
     from recorder.release.publish import release_runs
     from recorder.release.steps import SecretsFound
+    from recorder.release.training_data import data_files
     from recorder.release.work import Request
 
     bundles = tuple(find_run(reference, arguments.runs) for reference in arguments.run_references)
     if len({bundle.name for bundle in bundles}) < len(bundles):
         raise UsageError("a run is named twice: name each run of a release once")
+    if arguments.data is not None:
+        data_files(arguments.data)
     request = Request(
         runs=arguments.runs,
         bundles=bundles,
@@ -76,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         key=arguments.key,
         sigstore=arguments.sigstore,
         statement=arguments.statement,
+        data=arguments.data,
     )
     to = arguments.to
     if to.startswith("dvc://") and "/" not in to.removeprefix("dvc://").strip("/"):

@@ -9,6 +9,8 @@ from recorder.bundle import layout
 from recorder.errors import UsageError
 from recorder.release.manifest import CHECKPOINTS, RUNS
 
+# Of a bundle, the record of the data; beside the bundles, the data where they are released.
+DATA = "data"
 # Without these a bundle cannot be read at all; they are small.
 _ALWAYS = (layout.MANIFEST, layout.RUN, "config", layout.LEDGER, layout.ADDENDA)
 # The parts of a bundle that can be asked for by name, and the model that lies beside the bundles.
@@ -21,7 +23,7 @@ PARTS = (
     "config",
     "environment",
     "source",
-    "data",
+    DATA,
 )
 MODEL = "model"
 
@@ -54,6 +56,8 @@ class Selection:
             return not self.only or inside[0] in self.only
         if parts[0] == CHECKPOINTS and len(parts) > 2:
             return self._wants_checkpoint(parts[1], MODEL)
+        if parts[0] == DATA and len(parts) > 1:
+            return not self.only or DATA in self.only
         if is_model_file(path):
             return self.checkpoints and self.checkpoint is None and (not self.only or MODEL in self.only)
         return not self.only

@@ -23,7 +23,7 @@ from recorder.bundle.state import RUNNING, SEALED
 from recorder.bundle.verify import verify_bundle
 from recorder.canonical import parse_utc
 from recorder.errors import BundleError, UsageError
-from recorder.release.contents import CARD, CITATION, CRATE, CROISSANT, OPENNESS, Contents
+from recorder.release.contents import CARD, CITATION, CRATE, CROISSANT, DATA, OPENNESS, Contents
 from recorder.release.damaged import DamagedBundle
 from recorder.release.describe import describe as described
 from recorder.release.export import Exported, export_model, exportable_steps, why_not
@@ -44,6 +44,7 @@ from recorder.release.signing import sign_release
 from recorder.release.stage import list_stage, record_stage
 from recorder.release.stated_secrets import stated_secrets, top_secrets
 from recorder.release.statement import STATEMENT, Statement, kept_statement, read_statement
+from recorder.release.training_data import check_data, data_files, stage_data
 from recorder.release.work import Work
 
 _WITHHELD = "withheld by the publisher"
@@ -86,7 +87,11 @@ def verify(work: Work) -> str:
     if faults and not work.request.as_is:
         raise BundleError(f"{'; '.join(faults)}; --as-is publishes it, and says so")
     work.facts |= {"runs": runs, "problems": faults}
-    return f"{_count(len(runs), 'bundle')}, {'; '.join(faults) or 'consistent'}"
+    said = f"{_count(len(runs), 'bundle')}, {'; '.join(faults) or 'consistent'}"
+    if work.request.data is None:
+        return said
+    known = check_data(work.request.data, map(Bundle, work.request.bundles))
+    return f"{said}; {len(data_files(work.request.data))} of {_count(known, 'file')} of training data, as recorded"
 
 
 def secrets(work: Work) -> str:
@@ -112,11 +117,19 @@ def secrets(work: Work) -> str:
         names_found += [{"run": path.name, **record} for record in once_a_file(verdict.private)]
         unknown &= set(verdict.unknown)
         scanned += verdict.bytes
+    kept = 0
+    if work.request.data is not None:
+        verdict = scan_bundle(work.request.data, names, work.request.allow)
+        found += [{"run": DATA, **finding.record()} for finding in verdict.credentials]
+        allowed += [{"run": DATA, **finding.record()} for finding in verdict.allowed]
+        unknown &= set(verdict.unknown)
+        scanned, kept = scanned + verdict.bytes, len(verdict.private)
     if unknown:
         raise UsageError(f"--allow {min(unknown)}: nothing that was found has this fingerprint")
     work.facts |= {"secrets": found, "allowed": allowed, "private": dict(sorted(private.items()))}
     work.facts["names"] = names_found
     said = [f"{_count(len(found), 'secret')} in {scanned / 1e6:.1f} MB", f"{sum(private.values())} private names"]
+    said += [f"{kept} in the training data, which stay"] if kept else []
     return ", ".join([*said, *([f"{len(allowed)} allowed"] if allowed else [])])
 
 
@@ -142,7 +155,10 @@ def redact(work: Work) -> str:
         for found in work.facts["allowed"]
     ]
     work.facts |= {"edited": edited, "withheld": stones, "problems": problems, "allowed": allowed}
-    return f"{_count(len(edited), 'file')} edited, {len(stones)} withheld"
+    said = f"{_count(len(edited), 'file')} edited, {len(stones)} withheld"
+    if work.request.data is None:
+        return said
+    return f"{said}, {_count(stage_data(work.request.data, work.stage / DATA), 'file')} of training data"
 
 
 def export(work: Work) -> str:

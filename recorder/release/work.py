@@ -27,7 +27,7 @@ class Request:
     """What is to be released, and how. `key` and `sigstore` are the ways of signing, of which there may be none.
 
     `allow` are fingerprints of findings of the secrets gate; `withhold` are paths in bundles, with `*`, each with
-    `=REASON` or not; `statement` is a file of what the publisher states.
+    `=REASON` or not; `statement` is a file of what the publisher states; `data` is a folder of training data.
     """
 
     runs: Path
@@ -38,6 +38,7 @@ class Request:
     key: Path | None = None
     sigstore: bool = False
     statement: Path | None = None
+    data: Path | None = None
 
     @property
     def signed(self) -> str | None:
@@ -58,6 +59,7 @@ class Request:
             "withhold": sorted(self.withhold),
             "as_is": self.as_is,
             "signed": self.signed,
+            "data": _extent(self.data) if self.data is not None else None,
             "statement": digest(read_file(self.statement)) if self.statement is not None else None,
         }
         return f"{self.bundles[0].name[:60]}-{digest_json(asked)[:12]}"
@@ -101,6 +103,12 @@ class Work:
         self.stage.mkdir(parents=True, exist_ok=True)
         journal = {"created": self.created, "done": self.done, "facts": self.facts}
         write_file(self.folder / _JOURNAL, readable_json(journal))
+
+
+def _extent(folder: Path) -> dict[str, list[int]]:
+    """What changes when files below `folder` do, unread: there may be many."""
+    found = {path.relative_to(folder).as_posix(): path.lstat() for path in sorted(folder.rglob("*"))}
+    return {name: [status.st_size, status.st_mtime_ns] for name, status in found.items()}
 
 
 def _state(bundle: Path) -> Any:
