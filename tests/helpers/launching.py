@@ -85,5 +85,8 @@ class NotingCoordinator:
     def let_go(self, worker: str, reason: str, now: float) -> None:
         self.told.append(("let_go", worker, reason))
 
+    def died(self, worker: str) -> None:
+        self.told.append(("died", worker))
+
     def save_soon(self) -> None:
         self.told.append(("save_soon",))

@@ -233,7 +233,11 @@ class Supervisor:
             self._departing.discard(report.worker)
             self._complete_rows()
         self._losses.explain(report.worker, dict(report.evidence))
-        if not report.died or report.worker in self._workforce.connected or self._losses.knows(report.worker):
+        if report.died and report.worker in self._workforce.connected:
+            # With its machine gone its connection does not end by itself.
+            self._server.call(lambda coordinator, _: coordinator.died(report.worker))
+            return
+        if not report.died or self._losses.knows(report.worker):
             return
         rank = int(report.worker.partition("-")[2].partition(".")[0])
         if self._workforce.has(rank, report.worker):

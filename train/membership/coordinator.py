@@ -42,13 +42,15 @@ class Coordinator:
     """Forms memberships of at least `min_workers`, commits rounds, and has whoever hangs or differs expelled.
 
     `hang_seconds` is how long the others wait for one that does not come. Every input may fill `outbox` (worker,
-    message) and `notices`; the caller empties both.
+    message), `hang_ups` and `notices`; the caller empties them. It ends the connections of those in `hang_ups` and says
+    so with `disconnected`: a machine that is cut off or without power never ends one by itself.
     """
 
     def __init__(self, min_workers: int, hang_seconds: float) -> None:
         self.min_workers = min_workers
         self.hang_seconds = hang_seconds
         self.outbox: list[tuple[str, Message]] = []
+        self.hang_ups: list[str] = []
         self.notices: list[notices.Notice] = []
         self.step = 0
         self.over = False
@@ -88,6 +90,11 @@ class Coordinator:
         if peer.seat is None:
             self._dismiss(peer, reason)
         self._try_to_form(now)
+
+    def died(self, worker: str) -> None:
+        """The process of a worker is known to be gone, whatever its connection says."""
+        if worker in self._peers:
+            self.hang_ups.append(worker)
 
     def save_soon(self) -> None:
         """After the next step a checkpoint is written, whether one is due or not."""
@@ -279,9 +286,10 @@ class Coordinator:
         self._try_to_form(now)
 
     def _expel(self, worker: str, reason: str, evidence: dict[str, object], now: float) -> None:
-        """Have a worker killed. It counts for nothing from here on; its connection ends when it is dead."""
+        """Have a worker killed. It counts for nothing from here on, and its connection is ended."""
         peer = self._peers[worker]
         peer.gone, peer.leaving = True, reason
+        self.hang_ups.append(worker)
         self.notices.append(notices.WorkerExpelled(peer.hello, peer.seat, reason, evidence))
         if self._membership is not None and worker in self._membership.workers and not self.over:
             self._drop_round("worker lost", now)

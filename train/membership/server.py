@@ -96,6 +96,8 @@ class CoordinatorServer:
             self._woken.recv(_READ_BYTES)
             while not self._calls.empty():
                 self._calls.get()(self._coordinator, time.monotonic())
+        elif key.data.socket.fileno() < 0:
+            return  # hung up on since it was found ready
         elif mask & selectors.EVENT_WRITE:
             self._send(key.data)
         else:
@@ -138,14 +140,21 @@ class CoordinatorServer:
             coordinator.ended(worker, message)
 
     def _deliver(self) -> None:
+        self._send_all()
+        while self._coordinator.hang_ups:
+            if connection := self._connections.get(self._coordinator.hang_ups.pop()):
+                self._hang_up(connection)
+            self._send_all()
+        notices, self._coordinator.notices = self._coordinator.notices, []
+        for notice in notices:
+            self._notices.put(notice)
+
+    def _send_all(self) -> None:
         outbox, self._coordinator.outbox = self._coordinator.outbox, []
         for worker, message in outbox:
             if connection := self._connections.get(worker):
                 connection.unsent += encode(message)
                 self._send(connection)
-        notices, self._coordinator.notices = self._coordinator.notices, []
-        for notice in notices:
-            self._notices.put(notice)
 
     def _send(self, connection: _Connection) -> None:
         try:
@@ -157,6 +166,12 @@ class CoordinatorServer:
             return  # reading from it will tell
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
         self._selector.modify(connection.socket, events, connection)
+
+    def _hang_up(self, connection: _Connection) -> None:
+        """End a connection, after what has come over it: a worker's last words tell an end in order from a loss."""
+        self._read(connection)
+        if connection.socket.fileno() >= 0:
+            self._drop(connection)
 
     def _drop(self, connection: _Connection) -> None:
         self._selector.unregister(connection.socket)

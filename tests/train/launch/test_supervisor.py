@@ -160,6 +160,13 @@ def test_whichever_tells_of_a_death_first_it_is_one_loss(driver: Driver) -> None
     assert driver.launcher.started == [*ALL, "rank-0.1", "rank-1.1"]
 
 
+def test_a_death_that_the_launcher_knows_of_ends_the_connection(driver: Driver) -> None:
+    died = ProcessEnded("rank-1.0", died=True, evidence={"worker_exit_type": "SYSTEM_ERROR"})
+    driver.hears(*connected(*ALL), *joined(), died, lost("rank-1.0"), *ENDED)
+    assert ("died", "rank-1.0") in driver.coordinator.told
+    assert [fields["worker"] for fields in driver.fields("worker.lost")] == ["rank-1.0"]
+
+
 def test_a_worker_that_dies_as_it_connects_is_one_loss(driver: Driver) -> None:
     """The launcher tells of the death before the coordinator's notice that the worker was there is dealt with."""
     died = ProcessEnded("rank-1.0", died=True, evidence={"exit_code": 3})

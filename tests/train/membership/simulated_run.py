@@ -233,6 +233,7 @@ class SimulatedRun:
         """The coordinator does something; its messages set out, and the driver answers its notices."""
         action(self.coordinator)
         outbox, self.coordinator.outbox = self.coordinator.outbox, []
+        hang_ups, self.coordinator.hang_ups = self.coordinator.hang_ups, []
         self._check_outbox(outbox)
         for name, message in outbox:
             if name in self.workers:
@@ -241,6 +242,9 @@ class SimulatedRun:
         for notice in told:
             self.notices.append(notice)
             self._answer(notice)
+        for name in hang_ups:
+            if name in self.workers:
+                self.die(self.workers[name])
 
     # What holds.
 
@@ -301,7 +305,6 @@ class SimulatedRun:
                 assert worker.is_silent, "somebody who speaks is expelled for being silent"
             elif notice.reason == "hung":
                 assert not worker.is_well, "somebody who is well is expelled for hanging"
-            self.die(worker)
         elif isinstance(notice, notices.Difference):
             votes = list(notice.digests.values())
             most = max(set(votes), key=votes.count)

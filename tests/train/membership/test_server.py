@@ -14,7 +14,7 @@ from simulated_run import hello
 from train.membership import notices
 from train.membership.coordinator import Coordinator
 from train.membership.member import Dismissed, Member, MembershipOver
-from train.membership.messages import Arrived, Hello, Position, Ready, Source, Stage, Vote, encode
+from train.membership.messages import Arrived, Ended, Hello, Position, Ready, Source, Stage, Vote, encode
 from train.membership.server import CoordinatorServer
 
 PATIENCE = 20.0
@@ -139,6 +139,68 @@ def test_a_lost_member_ends_the_membership_for_the_others(server: Server) -> Non
     assert [seat.worker for seat in forms[0].seats] == ["rank-0.0", "rank-1.0"]
     # What was said of the membership before does not touch the new one.
     first.check()
+
+
+def voices(server: Server) -> tuple[Member, socket.socket]:
+    """A member, and another of which only the connection is left: its machine lost its power, and no packet says so."""
+    server.server.call(lambda coordinator, now: coordinator.expect(2, now))
+    member, silent = server.member("rank-0.0"), server.connection()
+    silent.sendall(encode(hello("rank-1.0")) + encode(Ready(None, [])))
+
+    def answer() -> None:
+        server.next(notices.NeedSource)
+        server.server.call(lambda coordinator, now: coordinator.begin_from(Source("start", 0), now))
+
+    assert len(in_threads(answer, lambda: member.ready(None, []))[1].seats) == 2
+    return member, silent
+
+
+def test_who_is_expelled_is_hung_up_on_and_lost_before_the_others_go_on(server: Server) -> None:
+    member, silent = voices(server)
+    server.server.call(lambda coordinator, now: coordinator._expel("rank-1.0", "silent", {}, now))
+    with pytest.raises(MembershipOver):
+        member.agree("sum", 1, "digest")
+    member.ready(Position(0), [])
+    member.agree("sum", 1, "digest")
+    told = [server.told.get(timeout=PATIENCE)]
+    while not isinstance(told[-1], notices.FirstCommit):
+        told.append(server.told.get(timeout=PATIENCE))
+    kinds = [notices.WorkerExpelled, notices.WorkerLost, notices.Formed, notices.FirstCommit]
+    assert [type(notice) for notice in told if type(notice) in kinds][1:] == kinds
+    while silent.recv(1 << 16):
+        pass
+
+
+def test_after_the_end_is_agreed_on_who_falls_silent_is_lost_too(server: Server) -> None:
+    member, silent = voices(server)
+    silent.sendall(encode(Vote(0, 0, "end", 8, "finished")))
+    member.agree("end", 8, "finished")
+    server.server.call(lambda coordinator, now: coordinator.tick(now + 60))
+    assert server.next(notices.EndAgreed).outcome == "finished"
+    assert {server.next(notices.WorkerLost).hello.worker for _ in range(2)} == {"rank-0.0", "rank-1.0"}
+
+
+@pytest.mark.parametrize("words", [b"", encode(Ended("finished"))])
+def test_who_is_known_to_be_dead_is_hung_up_on_after_its_last_words(server: Server, words: bytes) -> None:
+    _, silent = voices(server)
+    looked, found = threading.Event(), threading.Event()
+
+    def hold(coordinator: Coordinator, now: float) -> None:
+        found.set()
+        looked.wait(PATIENCE)
+        coordinator.died("rank-1.0")
+
+    server.server.call(hold)
+    assert found.wait(PATIENCE)
+    silent.sendall(words)
+    looked.set()
+    while silent.recv(1 << 16):
+        pass
+    kind = notices.WorkerEnded if words else notices.WorkerLost
+    while type(told := server.told.get(timeout=PATIENCE)) not in {notices.WorkerEnded, notices.WorkerLost}:
+        pass
+    assert type(told) is kind
+    assert server.call(lambda coordinator: coordinator.died("rank-1.0")) is None
 
 
 def test_one_that_is_let_go_is_dismissed_with_the_commit(server: Server) -> None:
