@@ -100,6 +100,18 @@ class Coordinator:
         """After the next step a checkpoint is written, whether one is due or not."""
         self._save = True
 
+    def paused(self, seconds: float, now: float) -> None:
+        """This process did not run for the last `seconds`: what it could not hear in them is held against nobody."""
+        for peer in self._peers.values():
+            # Some may have been heard, or have arrived, since.
+            peer.unheard = min(peer.unheard + seconds, now - peer.last_heard)
+            if peer.arrived is not None:
+                peer.arrived = min(peer.arrived + seconds, now)
+        if self._membership is not None:
+            self._membership.round_began = min(self._membership.round_began + seconds, now)
+        if self._forming_since is not None:
+            self._forming_since = min(self._forming_since + seconds, now)
+
     # What workers say.
 
     def hello(self, hello: Hello, now: float) -> None:
@@ -149,7 +161,8 @@ class Coordinator:
 
     def heard(self, worker: str, now: float) -> None:
         """Anything came from a worker."""
-        self._peers[worker].last_heard = now
+        peer = self._peers[worker]
+        peer.last_heard, peer.unheard = now, 0.0
 
     def disconnected(self, worker: str, now: float) -> None:
         """The connection to a worker ended."""
@@ -168,8 +181,9 @@ class Coordinator:
         """Time passed: expel whoever is silent or keeps the others waiting."""
         limit = min(SILENT_SECONDS, self.hang_seconds)
         for worker, peer in list(self._peers.items()):
-            if not peer.gone and now - peer.last_heard > limit:
-                self._expel(worker, "silent", {"silent_seconds": round(now - peer.last_heard, 3)}, now)
+            silent = now - peer.last_heard - peer.unheard
+            if not peer.gone and silent > limit:
+                self._expel(worker, "silent", {"silent_seconds": round(silent, 3)}, now)
         if self._membership is not None and not self.over:
             self._tick_round(self._membership, now)
         elif self._forming_since is not None and now - self._forming_since > self.hang_seconds:

@@ -9,10 +9,14 @@ from train.membership.messages import Form, Hello, Position, Ready, Vote
 
 @dataclass
 class Peer:
-    """A connected worker. `seat` is the last membership it was in, `leaving` why it is asked to go."""
+    """A connected worker. `seat` is the last membership it was in, `leaving` why it is asked to go.
+
+    Of the time since `last_heard` nobody could have heard it for `unheard` seconds.
+    """
 
     hello: Hello
     last_heard: float
+    unheard: float = 0.0
     ready: Ready | None = None
     seat: int | None = None
     arrived: float | None = None

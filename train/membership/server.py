@@ -16,6 +16,8 @@ from train.membership.messages import Arrived, Ended, Hello, Message, Ready, Vot
 from train.membership.notices import Notice
 
 _TICK_SECONDS = 0.25
+# A tick that is so late was held up: the process was stopped, or its machine asleep or swamped.
+_PAUSE_SECONDS = 1.0
 _READ_BYTES = 1 << 16
 # A line is a few hundred bytes a worker; what sends more without a line's end is no worker of ours.
 _LONGEST_LINE = 1 << 20
@@ -52,6 +54,7 @@ class CoordinatorServer:
         self._calls: queue.SimpleQueue[Callable[[Coordinator, float], None]] = queue.SimpleQueue()
         self._connections: dict[str, _Connection] = {}
         self._closing = False
+        self._next_tick = time.monotonic() + _TICK_SECONDS
         self.address = f"{host}:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve, name="coordinator", daemon=True)
         self._thread.start()
@@ -74,17 +77,26 @@ class CoordinatorServer:
 
     def _serve(self) -> None:
         try:
-            next_tick = time.monotonic() + _TICK_SECONDS
             while not self._closing:
-                for key, mask in self._selector.select(max(0.0, next_tick - time.monotonic())):
+                ready = self._selector.select(max(0.0, self._next_tick - time.monotonic()))
+                self._excuse_pause()
+                for key, mask in ready:
                     self._handle(key, mask)
-                if (now := time.monotonic()) >= next_tick:
-                    next_tick = now + _TICK_SECONDS
+                self._excuse_pause()
+                if (now := time.monotonic()) >= self._next_tick:
+                    self._next_tick = now + _TICK_SECONDS
                     self._coordinator.tick(now)
                 self._deliver()
         except BaseException as error:
             # Without it no round is ever committed again: the driver must know.
             self._notices.put(error)
+
+    def _excuse_pause(self) -> None:
+        """Tell the coordinator of a time in which this process did not run, before it judges anybody by the clock."""
+        now = time.monotonic()
+        if (late := now - self._next_tick) > _PAUSE_SECONDS:
+            self._coordinator.paused(late, now)
+            self._next_tick = now
 
     def _handle(self, key: selectors.SelectorKey, mask: int) -> None:
         if key.fileobj is self._listener:

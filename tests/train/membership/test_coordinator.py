@@ -265,6 +265,47 @@ def test_who_keeps_the_others_waiting_is_expelled(hidden: str) -> None:
     finish(run)
 
 
+@pytest.mark.parametrize("hidden", ["is_silent", "is_hung"])
+def test_a_time_in_which_the_driver_did_not_run_is_held_against_nobody(hidden: str) -> None:
+    """After it who is well has as much patience as before, and who is not is found as soon as without it."""
+    run = trained(3)
+    setattr(run.workers["rank-2.0"], hidden, True)
+    run.pass_time(HANG_SECONDS / 2)
+    run.now += 3600
+    run.do(lambda coordinator: coordinator.paused(3600, run.now))
+    run.do(lambda coordinator: coordinator.tick(run.now))
+    assert told(run, notices.WorkerExpelled) == []
+    run.pass_time(HANG_SECONDS / 2 + 2 * TICK)
+    assert [n.hello.worker for n in told(run, notices.WorkerExpelled)] == ["rank-2.0"]
+    (lost,) = told(run, notices.WorkerLost)
+    assert (lost.last_heard < 3600) == (hidden == "is_silent"), "what is recorded is when it was heard"
+    run.pass_time(30)
+    assert run.coordinator.step == STEPS
+
+
+def test_who_was_heard_after_a_pause_has_no_more_patience_than_others() -> None:
+    run = trained(3)
+    run.now += 3600
+    run.get_on()
+    run.workers["rank-2.0"].is_silent = True
+    run.do(lambda coordinator: coordinator.paused(3600, run.now))
+    run.pass_time(HANG_SECONDS + 2 * TICK)
+    assert [n.hello.worker for n in told(run, notices.WorkerExpelled)] == ["rank-2.0"]
+
+
+def test_who_comes_to_form_is_waited_for_without_the_time_that_the_driver_did_not_run() -> None:
+    run = SimulatedRun(min_workers=1, workers=3)
+    run.start(0)
+    run.get_on()
+    run.pass_time(HANG_SECONDS / 2)
+    run.now += 3600
+    run.do(lambda coordinator: coordinator.paused(3600, run.now))
+    run.pass_time(HANG_SECONDS / 4)
+    assert told(run, notices.Formed) == []
+    run.pass_time(HANG_SECONDS)
+    assert len(told(run, notices.Formed)) == 1
+
+
 def test_one_wrong_result_among_three_is_expelled() -> None:
     run = trained(3)
     run.workers["rank-1.0"].errs = True

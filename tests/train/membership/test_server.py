@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from simulated_run import hello
 
 from train.membership import notices
+from train.membership import server as server_module
 from train.membership.coordinator import Coordinator
 from train.membership.member import Dismissed, Member, MembershipOver
 from train.membership.messages import Arrived, Ended, Hello, Position, Ready, Source, Stage, Vote, encode
@@ -201,6 +203,34 @@ def test_who_is_known_to_be_dead_is_hung_up_on_after_its_last_words(server: Serv
         pass
     assert type(told) is kind
     assert server.call(lambda coordinator: coordinator.died("rank-1.0")) is None
+
+
+class Clock:
+    """A clock of the server that can leap ahead, as it does for a process that was stopped."""
+
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+def test_after_a_pause_of_the_driver_nobody_is_expelled(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    member, silent = voices(server)
+    clock, ticked = Clock(), queue.SimpleQueue[float]()
+    monkeypatch.setattr(server_module, "time", clock)
+
+    def watch(coordinator: Coordinator) -> None:
+        tick = coordinator.tick
+        monkeypatch.setattr(coordinator, "tick", lambda now: (tick(now), ticked.put(now)))
+
+    server.call(watch)
+    leapt = clock.ahead = 3600.0
+    while ticked.get(timeout=PATIENCE) < leapt:
+        pass
+    silent.sendall(encode(Vote(0, 0, "sum", 1, "digest")))
+    member.agree("sum", 1, "digest")
+    while not isinstance(told := server.told.get(timeout=PATIENCE), notices.FirstCommit):
+        assert not isinstance(told, notices.WorkerExpelled)
 
 
 def test_one_that_is_let_go_is_dismissed_with_the_commit(server: Server) -> None:
