@@ -306,6 +306,20 @@ def test_who_comes_to_form_is_waited_for_without_the_time_that_the_driver_did_no
     assert len(told(run, notices.Formed)) == 1
 
 
+def test_who_waits_for_the_state_of_one_that_hangs_goes_with_it_and_the_run_goes_on() -> None:
+    run = trained(2, min_workers=2)
+    run.die(run.workers["rank-0.0"])
+    run.get_on()
+    run.workers["rank-1.0"].is_hung = True
+    run.start(0)
+    run.pass_time(12 * HANG_SECONDS)
+    assert {n.reason for n in told(run, notices.WorkerExpelled)} == {"hung"}
+    for rank in (0, 1):
+        if not any(name.startswith(f"rank-{rank}.") for name in run.workers):
+            run.start(rank)
+    finish(run)
+
+
 def test_one_wrong_result_among_three_is_expelled() -> None:
     run = trained(3)
     run.workers["rank-1.0"].errs = True
