@@ -88,7 +88,6 @@ class TrainLoop:
         if self.position.stage == Stage.EVALUATION:
             evaluated = step == self._config.train.steps or self._is_due(self._config.train.eval_every)
             if evaluated:
-                self._quorum.arrive()
                 self._quorum.agree("evaluation", step, self._evaluate().hex())
             self._reach(Stage.SAVE)
             if evaluated:
@@ -106,7 +105,7 @@ class TrainLoop:
     def _evaluate(self) -> float:
         """The validation loss; the leader records it, and a sample, before it is agreed on."""
         began = time.perf_counter()
-        loss = self._training.evaluate()
+        loss = self._training.evaluate(self._quorum)
         if not self._saver.is_leader:
             return loss
         seconds, step = time.perf_counter() - began, self.position.step

@@ -78,14 +78,15 @@ class Training:
         self.step += 1
         return result
 
-    def evaluate(self) -> float:
-        """The validation loss of the state, nats per token."""
+    def evaluate(self, quorum: Quorum) -> float:
+        """The validation loss of the state, nats per token. Raises what the quorum and the exchange raise."""
         return evaluate(
             self.forward,
             self._validation_batch,
             self.exchange,
             step=self.step,
             micro_batches=self.config.train.eval_micro_batches,
+            quorum=quorum,
         )
 
     def fingerprint(self) -> str:

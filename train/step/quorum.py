@@ -11,7 +11,7 @@ class Quorum(Protocol):
     """The workers that must agree before a result is applied. Every method may raise to have the step dropped."""
 
     def check(self) -> None:
-        """Raise when the step cannot be completed any more: called between micro-batches."""
+        """Raise when the round cannot be completed any more: called between micro-batches."""
 
     def arrive(self) -> None:
         """Called when this worker is about to exchange with the others."""
