@@ -45,6 +45,7 @@ class TrainLoop:
         self._saver = saver
         self._data = data
         self._quorum = quorum
+        self._evaluated: tuple[int, str] | None = None  # what this member recorded last: the step, and the loss
 
     def run(self) -> str:
         """Train to the last step, or until a stop is requested: `finished` or `interrupted`.
@@ -88,7 +89,7 @@ class TrainLoop:
         if self.position.stage == Stage.EVALUATION:
             evaluated = step == self._config.train.steps or self._is_due(self._config.train.eval_every)
             if evaluated:
-                self._quorum.agree("evaluation", step, self._evaluate().hex())
+                self._evaluate()
             self._reach(Stage.SAVE)
             if evaluated:
                 self._quorum.after_commit()
@@ -102,13 +103,24 @@ class TrainLoop:
             with self._recorder.accounted():
                 self._saver.save(self._training)
 
-    def _evaluate(self) -> float:
-        """The validation loss; the leader records it, and a sample, before it is agreed on."""
-        began = time.perf_counter()
+    def _evaluate(self) -> None:
+        """Agree on the validation loss, and have the leader record it before anybody goes on.
+
+        Where the leader is lost before it has, the others evaluate again: no evaluation is missing from the record,
+        and one is there twice only where its leader was lost just after recording it.
+        """
+        step, began = self.position.step, time.perf_counter()
         loss = self._training.evaluate(self._quorum)
-        if not self._saver.is_leader:
-            return loss
-        seconds, step = time.perf_counter() - began, self.position.step
+        seconds, digest = time.perf_counter() - began, loss.hex()
+        self._quorum.agree("evaluation", step, digest)
+        if self._saver.is_leader and self._evaluated != (step, digest):
+            self._evaluated = step, digest
+            self._record_evaluation(loss, seconds)
+        self._quorum.agree("recorded", step, "")
+
+    def _record_evaluation(self, loss: float, seconds: float) -> None:
+        """Record the validation loss, and a sample if one is wanted."""
+        step = self.position.step
         self._recorder.event(events.EVALUATED, step=step, split="validation", loss=loss, seconds=seconds)
         if self._config.train.sample_tokens:
             prompt = self._data.prompt()
@@ -122,7 +134,6 @@ class TrainLoop:
                 step=step,
             )
             self._recorder.event(events.SAMPLE, step=step, prompt=prompt, text=text)
-        return loss
 
     def _record(self, result: StepResult, fingerprint: str | None, seconds: float) -> None:
         """Record what a step did, in one write, and say so if its numbers are not finite."""

@@ -223,8 +223,10 @@ class Coordinator:
             self.notices.append(notices.FirstCommit(self._number, vote.step, now))
         save = self._save and vote.subject == "sum"
         self._save &= not save
-        leaving = [] if self.over or save else self._able_to_leave(current)
-        changing = not self.over and (current.changing or bool(leaving))
+        # An evaluation is done when it is recorded: until then nobody leaves or joins, or it would be done again.
+        stays = self.over or vote.subject == "evaluation"
+        leaving = [] if stays or save else self._able_to_leave(current)
+        changing = not stays and (current.changing or bool(leaving))
         for worker in current.workers:
             peer = self._peers[worker]
             peer.arrived = peer.vote = None
@@ -269,9 +271,7 @@ class Coordinator:
         state = right[0] == "state"
         by_rank = {str(self._peers[worker].hello.rank): vote.digest for worker, vote in votes.items()}
         expelled = [] if undecided else [self._peers[worker].hello.rank for worker in odd]
-        self.notices.append(
-            notices.Difference("state" if state else "sum", right[1], by_rank, expelled, self._number, undecided)
-        )
+        self.notices.append(notices.Difference(right[0], right[1], by_rank, expelled, self._number, undecided))
         if undecided:
             self.over = True
             self._dismiss_others([])

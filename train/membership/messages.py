@@ -72,7 +72,10 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Vote:
-    """What this round gave, as a digest: of the `sum` of a step, of the `state` after it, of an `evaluation`."""
+    """What this round gave, as a digest: of the `sum` of a step, of the `state` after it, of an `evaluation`.
+
+    An evaluation has a second round, about whether it is `recorded`: its digest is empty.
+    """
 
     membership: int
     round: int

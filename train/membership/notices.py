@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from train.membership.messages import Form, Hello
+from train.step.quorum import Subject
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class WorkerEnded:
 class Difference:
     """Members had different results. Where it is `undecided` no majority was right, and the run must stop."""
 
-    subject: Literal["sum", "state"]
+    subject: Subject
     step: int
     digests: Mapping[str, str]
     expelled: list[int]

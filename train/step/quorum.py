@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-Subject = Literal["sum", "state", "evaluation", "end"]
+Subject = Literal["sum", "state", "evaluation", "recorded", "end"]
 
 
 class Quorum(Protocol):

@@ -101,6 +101,11 @@ def _final_state_problems(plan: Schedule, played: Played, undisturbed: Played) -
     found += [f"evaluation of step {step} is {loss}" for step, loss in evaluated if expected.get(step) != loss]
     if dict(evaluated) != expected:
         found.append(f"the evaluated steps are {[step for step, _ in evaluated]}")
+    # Twice only where who recorded it was lost before the others went on, or all went back to the step.
+    recorded = Counter(
+        (e["spool"], e["fields"]["step"]) for e in read_events(played.path) if e["type"] == events.EVALUATED
+    )
+    found += [f"{spool} records the evaluation of step {step} again" for (spool, step), n in recorded.items() if n > 1]
     ends = {fields["fingerprint"] for fields in facts(played.path, events.WORKER_FINISHED)}
     if len(ends) > 1:
         found.append(f"workers ended in {len(ends)} states")

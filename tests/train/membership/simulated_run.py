@@ -29,9 +29,11 @@ from train.membership.messages import (
 )
 from train.step.quorum import Subject
 
-STEPS, STATE_EVERY = 8, 2
+STEPS, STATE_EVERY, EVALUATION_EVERY = 8, 2, 4
 HANG_SECONDS = 3.0
 TICK = 0.25
+
+_EXCHANGED = ("sum", "evaluation")  # what the members compute together
 
 State = tuple[str, ...]  # the digest of each step
 
@@ -47,6 +49,7 @@ class SimulatedWorker:
     """One process. `sent` and `received` are what is on its way; each is delivered in order."""
 
     name: str
+    record: list[tuple[int, str]]  # of the run: the evaluations that its leaders recorded, by step
     sent: deque[Message] = field(default_factory=deque)
     received: deque[Message] = field(default_factory=deque)
     state: State | None = None
@@ -54,6 +57,9 @@ class SimulatedWorker:
     form: Form | None = None
     round: int = 0
     has_arrived: bool = False
+    has_evaluated: bool = False
+    acts_to_evaluate: int = 0  # how often it has to act until its part of an evaluation is done
+    acts: int = 0
     voted: tuple[Subject, int, str] | None = None
     has_ended: bool = False
     is_silent: bool = False
@@ -65,7 +71,7 @@ class SimulatedWorker:
         return not self.is_silent and not self.is_hung
 
     def say_ready(self) -> None:
-        self.form, self.has_arrived, self.voted = None, False, None
+        self.form, self.has_arrived, self.has_evaluated, self.voted, self.acts = None, False, False, None, 0
         self.sent.append(Ready(self.position, []))
 
     def subject(self) -> tuple[Subject, int]:
@@ -74,6 +80,8 @@ class SimulatedWorker:
         step = self.position.step
         if self.position.stage == Stage.STATE:
             return "state", step
+        if self.position.stage == Stage.EVALUATION:
+            return "recorded" if self.has_evaluated else "evaluation", step
         return ("end", step) if step == STEPS else ("sum", step + 1)
 
     def digest(self) -> str:
@@ -82,6 +90,8 @@ class SimulatedWorker:
         wrong = "wrong " if self.errs and subject != "end" else ""
         if subject == "sum":
             return f"{wrong}sum {step}"
+        if subject == "recorded":
+            return ""
         return f"{wrong}{subject} {' '.join(self.state or ())}"
 
     def take(self, message: Message) -> None:
@@ -111,18 +121,29 @@ class SimulatedWorker:
         assert message.round == self.round, "a commit of another round than the worker's"
         assert self.voted is not None, "a commit that the worker has not voted for"
         subject, step = self.subject()
-        self.round, self.has_arrived, self.voted = self.round + 1, False, None
+        self.round, self.has_arrived, self.voted, self.acts, voted = self.round + 1, False, None, 0, self.voted
         if subject == "sum":
             assert self.state is not None
             self.state = (*self.state, f"sum {step}")
             due = step % STATE_EVERY == 0 or step == STEPS
             self.position = Position(step, Stage.STATE if due else Stage.SETTLED)
         elif subject == "state":
-            self.position = Position(step, Stage.SETTLED)
+            self.position = Position(step, Stage.SETTLED if step % EVALUATION_EVERY else Stage.EVALUATION)
+        elif subject == "evaluation":
+            self._evaluate(voted[2])
+        elif subject == "recorded":
+            self.position, self.has_evaluated = Position(step, Stage.SETTLED), False
         if subject == "end" or message.action == "leave":
             self._end()
         elif message.action == "reform":
             self.say_ready()
+
+    def _evaluate(self, digest: str) -> None:
+        assert self.form is not None
+        assert self.position is not None
+        self.has_evaluated = True
+        if self.form.seats[0].worker == self.name:
+            self.record.append((self.position.step, digest))
 
     def _end(self) -> None:
         self.has_ended, self.form = True, None
@@ -139,7 +160,8 @@ class SimulatedRun:
         self.dead: list[str] = []
         self.leaving: set[str] = set()
         self.notices: list[notices.Notice] = []
-        self.saved: State = ()  # the last state that all agreed on: what a checkpoint would have
+        self.saved: State = ()  # the last state that all agreed on and were done with: what a checkpoint would have
+        self.record: list[tuple[int, str]] = []
         self.over = False
         self._numbers: dict[int, int] = {}
         self._forms: dict[int, Form] = {}
@@ -152,7 +174,7 @@ class SimulatedRun:
         """Another process of the rank connects."""
         number = self._numbers.get(rank, 0)
         self._numbers[rank] = number + 1
-        worker = SimulatedWorker(f"rank-{rank}.{number}")
+        worker = SimulatedWorker(f"rank-{rank}.{number}", self.record)
         self.workers[worker.name] = worker
         self.do(lambda coordinator: coordinator.hello(hello(worker.name, node), self.now))
         worker.say_ready()
@@ -194,14 +216,22 @@ class SimulatedRun:
         if worker.state is None:
             self._take_state(worker, form)
         elif not worker.has_arrived:
-            worker.has_arrived = True
-            if worker.subject()[0] == "sum":
-                worker.sent.append(Arrived(form.membership, worker.round))
-        elif worker.subject()[0] != "sum" or all(self._is_in(seat.worker, form, worker.round) for seat in form.seats):
+            self._compute(worker, form)
+        elif worker.subject()[0] not in _EXCHANGED or all(
+            self._is_in(seat.worker, form, worker.round) for seat in form.seats
+        ):
             worker.voted = (*worker.subject(), worker.digest())
             worker.sent.append(Vote(form.membership, worker.round, *worker.voted))
         elif any(seat.worker not in self.workers for seat in form.seats):
             worker.say_ready()
+
+    def _compute(self, worker: SimulatedWorker, form: Form) -> None:
+        """A worker does its part of the round."""
+        worker.acts += 1
+        subject = worker.subject()[0]
+        worker.has_arrived = subject != "evaluation" or worker.acts > worker.acts_to_evaluate
+        if subject in _EXCHANGED and worker.has_arrived:
+            worker.sent.append(Arrived(form.membership, worker.round))
 
     def break_exchange(self, worker: SimulatedWorker) -> None:
         """A worker's exchange fails, for no reason that anybody knows."""
@@ -269,7 +299,8 @@ class SimulatedRun:
         assert len(votes) == 1, "a commit of what members have different results of"
         assert None not in votes
         assert {worker.round for worker in living} == {key[1]}
-        if living[0].subject()[0] == "state":
+        subject, step = living[0].subject()
+        if subject == "recorded" or (subject == "state" and step % EVALUATION_EVERY):
             self.saved = living[0].state or ()
 
     def _check_form(self, forms: dict[str, Form]) -> None:

@@ -8,14 +8,18 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from simulated_run import HANG_SECONDS, STEPS, TICK, SimulatedRun, SimulatedWorker, hello
+from simulated_run import EVALUATION_EVERY, HANG_SECONDS, STEPS, TICK, SimulatedRun, SimulatedWorker, hello
 
 from train.membership import notices
 from train.membership.coordinator import Coordinator
-from train.membership.messages import Arrived, Form, Position, Ready, Source, Stage, Vote
+from train.membership.messages import Arrived, Commit, Form, Position, Ready, Source, Stage, Vote
 
 Notice = TypeVar("Notice")
 
+EVALUATIONS = {
+    (step, f"evaluation {' '.join(f'sum {n}' for n in range(1, step + 1))}")
+    for step in range(EVALUATION_EVERY, STEPS + 1, EVALUATION_EVERY)
+}
 PICK = st.integers(min_value=0, max_value=9)
 
 
@@ -117,6 +121,7 @@ class AnyRun(RuleBasedStateMachine):
         stopped = any(isinstance(n, notices.Stuck | notices.Difference) for n in self.run.notices)
         if not stopped:
             assert self.run.coordinator.step == STEPS
+            assert {step for step, _ in self.run.record} == {step for step, _ in EVALUATIONS}
 
 
 TestAnyRun = AnyRun.TestCase
@@ -144,6 +149,7 @@ def finish(run: SimulatedRun) -> None:
     run.pass_time(30)
     assert run.over
     assert run.coordinator.step == STEPS
+    assert set(run.record) == EVALUATIONS
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -330,6 +336,61 @@ def test_one_wrong_result_among_three_is_expelled() -> None:
     assert expelled.reason == f"{difference.subject} differs"
     run.start(1)
     finish(run)
+
+
+def evaluating(workers: int) -> SimulatedRun:
+    """A run whose workers are about to evaluate."""
+    run = trained(workers, steps=EVALUATION_EVERY)
+    while any(worker.position != Position(EVALUATION_EVERY, Stage.EVALUATION) for worker in run.workers.values()):
+        run.get_on()
+    return run
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_evaluation_may_take_longer_than_a_hung_worker_is_waited_for(workers: int) -> None:
+    run = evaluating(workers)
+    for worker in run.workers.values():
+        worker.acts_to_evaluate = round(3 * HANG_SECONDS / TICK)
+    finish(run)
+    assert told(run, notices.WorkerExpelled) == []
+    assert len(told(run, notices.Formed)) == 1
+    assert len(run.record) == len(EVALUATIONS)
+
+
+def test_a_wrong_evaluation_is_nobodys_record_even_if_it_is_the_leaders() -> None:
+    run = evaluating(3)
+    run.workers["rank-0.0"].errs = True
+    run.pass_time(1)
+    (difference,) = told(run, notices.Difference)
+    assert (difference.subject, difference.expelled) == ("evaluation", [0])
+    assert [n.reason for n in told(run, notices.WorkerExpelled)] == ["sum differs"]
+    finish(run)
+    assert len(run.record) == len(EVALUATIONS)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_an_evaluation_whose_leader_is_lost_is_never_missing(recorded: bool) -> None:
+    run = evaluating(2)
+    leader, other = run.workers.values()
+    while not any(isinstance(message, Commit) for message in leader.received):
+        for worker in (leader, other):
+            run.act(worker)
+            while worker.sent:
+                run.deliver(worker)
+    if recorded:
+        run.receive(leader)
+    run.die(leader)
+    assert len(run.record) == recorded
+    finish(run)
+    assert len(run.record) == len(EVALUATIONS) + recorded
+
+
+def test_nobody_joins_between_an_evaluation_and_its_record() -> None:
+    run = evaluating(2)
+    run.deliver(run.start(2))
+    finish(run)
+    assert len(run.record) == len(EVALUATIONS)
+    assert [n.form.position.stage for n in told(run, notices.Formed)] == [Stage.SETTLED] * 2
 
 
 def test_a_wrong_state_is_given_up_by_all() -> None:

@@ -38,7 +38,9 @@ MESSAGES = st.one_of(
     st.builds(Hello, st.text(), st.text(), NUMBERS, st.text(), st.text(), NUMBERS, NUMBERS, st.text()),
     st.builds(Ready, st.none() | POSITIONS, st.lists(NUMBERS)),
     st.builds(Arrived, NUMBERS, NUMBERS),
-    st.builds(Vote, NUMBERS, NUMBERS, st.sampled_from(["sum", "state", "evaluation", "end"]), NUMBERS, st.text()),
+    st.builds(
+        Vote, NUMBERS, NUMBERS, st.sampled_from(["sum", "state", "evaluation", "recorded", "end"]), NUMBERS, st.text()
+    ),
     st.builds(Ended, st.text()),
     st.just(Ping()),
     st.builds(Form, NUMBERS, st.lists(SEATS), SOURCES, POSITIONS, st.lists(st.text()), st.lists(st.text())),
