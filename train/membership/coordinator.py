@@ -122,6 +122,8 @@ class Coordinator:
     def ready(self, worker: str, message: Ready, now: float) -> None:
         """A worker is in no membership and can enter one. From a member it says that the exchange broke."""
         peer = self._peers[worker]
+        if peer.gone:
+            return
         if self.over:
             self._dismiss(peer, "the run has ended")
             return

@@ -326,6 +326,18 @@ def test_who_waits_for_the_state_of_one_that_hangs_goes_with_it_and_the_run_goes
     finish(run)
 
 
+def test_what_an_expelled_worker_still_says_ends_no_membership() -> None:
+    run = trained(3)
+    coordinator, worker = run.coordinator, run.workers["rank-2.0"]
+    coordinator._expel(worker.name, "hung", {}, run.now)
+    coordinator.hang_ups.clear()  # its words are on their way while its connection is being ended
+    for other in ("rank-0.0", "rank-1.0"):
+        coordinator.ready(other, Ready(Position(3), []), run.now)
+    coordinator.ready(worker.name, Ready(Position(3), []), run.now)
+    assert coordinator._membership is not None
+    assert not coordinator._membership.changing
+
+
 def test_one_wrong_result_among_three_is_expelled() -> None:
     run = trained(3)
     run.workers["rank-1.0"].errs = True
