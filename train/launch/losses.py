@@ -23,12 +23,16 @@ _EVIDENCE_SECONDS = 20.0
 
 @dataclass
 class _Loss:
-    """A loss that is not recorded yet, or whose cost is not known yet. Times are POSIX seconds."""
+    """A loss that is not recorded yet, or whose cost is not known yet.
+
+    Times are seconds of the coordinator's clock, which is never set; `ahead` is how far the calendar was ahead of it.
+    """
 
     rank: int
     worker: str
     noticed: float
     last_heard: float
+    ahead: float
     hello: Hello | None = None
     membership: int | None = None
     last_step: int = 0
@@ -68,13 +72,13 @@ class Losses:
     def begin(self, notice: WorkerLost) -> None:
         """The coordinator lost a worker."""
         self._roster.lost += 1
-        now, behind = time.time(), time.monotonic()
         self._losses.append(
             _Loss(
                 notice.hello.rank,
                 notice.hello.worker,
-                now - (behind - notice.now),
-                now - (behind - notice.last_heard),
+                notice.now,
+                notice.last_heard,
+                _ahead(),
                 notice.hello,
                 notice.membership,
                 notice.step,
@@ -84,8 +88,8 @@ class Losses:
     def begin_unconnected(self, worker: str, rank: int) -> None:
         """A worker's process ended before it reached the coordinator."""
         self._roster.lost += 1
-        now = time.time()
-        self._losses.append(_Loss(rank, worker, now, now, last_step=self._roster.last_step))
+        now = time.monotonic()
+        self._losses.append(_Loss(rank, worker, now, now, _ahead(), last_step=self._roster.last_step))
 
     def knows(self, worker: str) -> bool:
         """Whether the worker has been lost before."""
@@ -101,7 +105,7 @@ class Losses:
             # Whoever frees memory, or takes a node down, also sends SIGKILL: only the launcher knows.
             in_doubt = why == UNKNOWN or why.startswith("exit code")
             in_doubt |= why == "signal SIGKILL" and loss.worker not in self._explained
-            if at_once or not in_doubt or time.time() - loss.noticed > _EVIDENCE_SECONDS:
+            if at_once or not in_doubt or time.monotonic() - loss.noticed > _EVIDENCE_SECONDS:
                 self._record(loss, why, evidence)
         if at_once:
             self._watch.close()
@@ -110,20 +114,19 @@ class Losses:
         """A membership has committed its first round: what the losses before it cost is known."""
         past = [loss for loss in self._losses if loss.membership is not None and not loss.told]
         if past:
-            resumed = time.time() - (time.monotonic() - notice.now)
-            died, noticed = min(loss.last_heard for loss in past), min(loss.noticed for loss in past)
+            seconds = notice.now - min(loss.last_heard for loss in past)
             redone, redone_seconds = self._roster.take_redone()
             self._run.event(
                 events.TRAINING_RESUMED,
                 membership=notice.membership,
                 step=notice.step,
                 workers=[loss.worker for loss in past],
-                died=utc_text(died),
-                noticed=utc_text(noticed),
-                resumed=utc_text(resumed),
-                seconds=resumed - died,
+                died=utc_text(min(loss.last_heard + loss.ahead for loss in past)),
+                noticed=utc_text(min(loss.noticed + loss.ahead for loss in past)),
+                resumed=utc_text(notice.now + _ahead()),
+                seconds=seconds,
                 steps_redone=redone,
-                worker_seconds_lost=(resumed - died) * self._roster.most_workers + redone_seconds,
+                worker_seconds_lost=seconds * self._roster.most_workers + redone_seconds,
             )
         for loss in past:
             loss.told = True
@@ -151,6 +154,11 @@ class Losses:
             last_step=loss.last_step,
             cause=why,
             evidence=evidence,
-            last_heard=utc_text(loss.last_heard),
-            noticed=utc_text(loss.noticed),
+            last_heard=utc_text(loss.last_heard + loss.ahead),
+            noticed=utc_text(loss.noticed + loss.ahead),
         )
+
+
+def _ahead() -> float:
+    """By how much the calendar is ahead of the clock that is never set."""
+    return time.time() - time.monotonic()

@@ -31,12 +31,13 @@ class Clocks:
 
     def __init__(self) -> None:
         self.now = 100.0
+        self.set_back = 0.0
 
     def monotonic(self) -> float:
         return self.now
 
     def time(self) -> float:
-        return self.BOOTED + self.now
+        return self.BOOTED + self.now - self.set_back
 
 
 @pytest.fixture
@@ -209,6 +210,25 @@ def test_what_losses_cost_is_told_once_training_goes_on(
     }
     losses.training_goes_on(FirstCommit(2, 6, 103.0))
     assert len(events_of(run.path, "training.resumed")) == 1
+
+
+def test_a_clock_that_is_set_back_changes_no_cost_and_no_patience(
+    run: Run, roster: Roster, losses: Losses, clocks: Clocks
+) -> None:
+    roster.record_membership(formed(0, ["rank-0.0", "rank-1.0"]))
+    losses.begin(lost("rank-1.0", now=100.0))
+    clocks.set_back = 3600.0
+    clocks.now = 103.0
+    losses.settle()
+    assert recorded(run) == []
+    losses.training_goes_on(FirstCommit(1, 5, 102.75))
+    (fields,) = [event["fields"] for event in events_of(run.path, "training.resumed")]
+    assert (fields["seconds"], fields["worker_seconds_lost"]) == (3.0, 6.0)
+    assert fields["died"] == utc_text(Clocks.BOOTED + 99.75)
+    assert fields["resumed"] == utc_text(Clocks.BOOTED + 102.75 - 3600)
+    clocks.now += losses_module._EVIDENCE_SECONDS
+    losses.settle()
+    assert causes(run) == [("rank-1.0", "unknown")]
 
 
 def test_steps_that_are_computed_again_are_part_of_the_cost(
