@@ -35,7 +35,8 @@ class ClusterConfig(Section):
     """Where the workers run, and what is done when they do not.
 
     Training goes on with `min_workers` and waits below it. A worker that keeps the others waiting for `hang_seconds` is
-    killed. A rank that is lost `restarts` times in a row before it takes part in a step is not started again.
+    killed; one that gets on with sending or saving the state has ten times as long. A rank that is lost `restarts`
+    times in a row before it takes part in a step is not started again.
     """
 
     address: Annotated[str, Field(min_length=1)]

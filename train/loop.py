@@ -23,6 +23,9 @@ class Agreement(Quorum, Protocol):
 
     save_wanted: bool
 
+    def busy(self) -> None:
+        """Called now and then while the others may have to wait; raises when the membership has ended."""
+
     def after_commit(self) -> None:
         """Called when what was agreed on is applied and recorded; raises when the membership ends with it."""
 
@@ -56,9 +59,9 @@ class TrainLoop:
         while not self._is_last():
             self._take_step()
             self._follow_up()
-        self._saver.wait()
+        self._saver.wait(self._quorum.busy)
         self._save()  # the leader that began to write the last checkpoint may be gone
-        self._saver.wait()
+        self._saver.wait(self._quorum.busy)
         outcome = "finished" if self.position.step >= self._config.train.steps else "interrupted"
         self._quorum.agree("end", self.position.step, outcome)
         return outcome
@@ -101,7 +104,7 @@ class TrainLoop:
         """A checkpoint, if one is due and the leader before this one has not written it."""
         if self._checkpoint_is_due():
             with self._recorder.accounted():
-                self._saver.save(self._training)
+                self._saver.save(self._training, self._quorum.busy)
 
     def _evaluate(self) -> None:
         """Agree on the validation loss, and have the leader record it before anybody goes on.

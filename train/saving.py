@@ -9,7 +9,7 @@ from typing import Any
 from recorder.bundle import layout
 from recorder.checkpoint.memory import MemorySnapshots, Snapshot, check, offers
 from recorder.checkpoint.record import read_commit_marker
-from recorder.checkpoint.writer import CheckpointWriter
+from recorder.checkpoint.writer import CheckpointWriter, Meanwhile, nothing
 from recorder.ledger import events
 from train.training import Training
 
@@ -32,10 +32,13 @@ class Saver:
         self._checkpoints = CheckpointWriter(bundle, lambda saved: report(events.CHECKPOINT_SAVED, **saved))
         self._snapshots = MemorySnapshots(memory, self._say_saved, self._say_skipped)
 
-    def save(self, training: Training) -> None:
-        """Begin to write the checkpoint of this step, unless it is there. Raises RecordingError for the one before."""
+    def save(self, training: Training, meanwhile: Meanwhile = nothing) -> None:
+        """Begin to write the checkpoint of this step, unless it is there. Raises RecordingError for the one before.
+
+        That one is waited for, and `meanwhile` called now and then; what it raises ends the waiting.
+        """
         if self.is_leader and read_commit_marker(self._bundle / layout.checkpoint_folder(training.step)) is None:
-            self._checkpoints.save(training.step, training.files(), training.state())
+            self._checkpoints.save(training.step, training.files(), training.state(), meanwhile)
 
     def snapshot(self, training: Training) -> None:
         """Begin to write a snapshot of this step to this node's memory; what hinders it is an event, never an error."""
@@ -46,9 +49,9 @@ class Saver:
         """The undamaged snapshots of this run in this node's memory, by step."""
         return {snapshot.step: snapshot for snapshot in offers(self._memory) if check(snapshot) is None}
 
-    def wait(self) -> None:
-        """Wait until nothing is being written. Raises RecordingError when the last checkpoint could not be."""
-        self._checkpoints.wait()
+    def wait(self, meanwhile: Meanwhile = nothing) -> None:
+        """Wait until nothing is being written, as `save` does. Raises RecordingError for the last checkpoint."""
+        self._checkpoints.wait(meanwhile)
 
     def close(self, *, remove_snapshots: bool) -> None:
         """Wait for what is being written. The snapshots stay for those who go on, unless the run is over."""

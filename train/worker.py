@@ -28,6 +28,7 @@ from train.data import PreparedData, open_prepared
 from train.launch.devices import DETERMINISTIC_CUDA
 from train.launch.job import Job
 from train.loop import TrainLoop
+from train.membership.coordinator import longest_wait
 from train.membership.group import Group, Meeting
 from train.membership.member import Dismissed, Member, MembershipOver
 from train.membership.messages import Form, Hello, Position
@@ -153,7 +154,8 @@ class Worker:
                 self._introduce(form, place)
         if len(form.seats) == 1:
             return None
-        return Group(self._member, form, self._meeting, self._device, self._address)
+        limit = longest_wait(self._config.cluster.hang_seconds)
+        return Group(self._member, form, self._meeting, self._device, self._address, limit)
 
     def _exchange(self, group: Group | None) -> Exchange:
         if group is None:

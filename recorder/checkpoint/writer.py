@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     WriteTensors = Callable[[Path, Tensors, Mapping[str, str]], dict[str, Any]]
 
 Announce = Callable[[dict[str, Any]], None]
+Meanwhile = Callable[[], object]
+
+_LOOK_SECONDS = 0.2
+
+
+def nothing() -> None:
+    """What is done while one waits, where nobody wants to know."""
 
 
 def copy_tensors(files: Mapping[str, Tensors], kept: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
@@ -82,23 +89,30 @@ class CheckpointWriter:
         self._thread: threading.Thread | None = None
         self._failure: RecorderError | None = None
 
-    def save(self, step: int, files: Mapping[str, Tensors], state: dict[str, Any]) -> None:
+    def save(
+        self, step: int, files: Mapping[str, Tensors], state: dict[str, Any], meanwhile: Meanwhile = nothing
+    ) -> None:
         """Save the tensors of each file and the JSON `state` after `step` steps. Raises RecordingError.
 
-        Waits for the checkpoint before this one when it is still being written.
+        Waits for the checkpoint before this one when it is still being written, as `wait` does.
         """
         started = time.perf_counter()
-        self.wait()
+        self.wait(meanwhile)
         copied = copy_tensors(files, self._copies)
         blocked = time.perf_counter() - started
         arguments = (step, copied, state, blocked)
         self._thread = threading.Thread(target=self._write, args=arguments, name="checkpoint-writer")
         self._thread.start()
 
-    def wait(self) -> None:
-        """Wait until nothing is being written. Raises RecordingError when the last checkpoint could not be."""
+    def wait(self, meanwhile: Meanwhile = nothing) -> None:
+        """Wait until nothing is being written. Raises RecordingError when the last checkpoint could not be.
+
+        `meanwhile` is called a few times a second; what it raises ends the waiting, and not the writing.
+        """
         if self._thread is not None:
-            self._thread.join()
+            while self._thread.is_alive():
+                self._thread.join(_LOOK_SECONDS)
+                meanwhile()
             self._thread = None
         if self._failure is not None:
             failure, self._failure = self._failure, None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,14 +25,16 @@ class Loop(Alone):
 
     save_wanted = False
 
-    def __init__(self, is_leader: bool = True, fails: Subject | None = None) -> None:
+    def __init__(self, is_leader: bool = True, fails: Subject | None = None, every: int = 3) -> None:
         self.did: list[Any] = []
         self.fails = fails
         train = SimpleNamespace(steps=10, eval_every=STEP, sample_tokens=0)
-        config = SimpleNamespace(train=train, checkpoint=SimpleNamespace(every=3, memory_every=3))
+        config = SimpleNamespace(train=train, checkpoint=SimpleNamespace(every=every, memory_every=3))
         training: Any = SimpleNamespace(config=config, evaluate=self._evaluate)
-        recorder: Any = SimpleNamespace(event=lambda type, **fields: self.did.append((type, fields["loss"])))
-        saver: Any = SimpleNamespace(is_leader=is_leader)
+        recorder: Any = SimpleNamespace(
+            event=lambda type, **fields: self.did.append((type, fields["loss"])), accounted=nullcontext
+        )
+        saver: Any = SimpleNamespace(is_leader=is_leader, save=self._save, wait=self._wait)
         data: Any = None
         self.loop = TrainLoop(training, recorder, saver, data, self)
 
@@ -47,6 +51,16 @@ class Loop(Alone):
 
     def after_commit(self) -> None:
         self.did.append("after commit")
+
+    def busy(self) -> None:
+        self.did.append("busy")
+
+    def _save(self, training: Any, meanwhile: Callable[[], object]) -> None:
+        meanwhile()
+        self.did.append("save")
+
+    def _wait(self, meanwhile: Callable[[], object]) -> None:
+        meanwhile()
 
     def _evaluate(self, quorum: Quorum) -> float:
         assert quorum is self
@@ -85,3 +99,17 @@ def test_a_leader_that_evaluates_again_does_not_record_it_again() -> None:
     loop.fails = None
     assert loop.go_on() == Position(STEP, Stage.SETTLED)
     assert loop.did.count(("evaluated", LOSS)) == 1
+
+
+def test_who_waits_for_a_checkpoint_tells_the_others_that_it_is_busy() -> None:
+    loop = Loop(every=STEP)
+    loop.loop.position = Position(STEP, Stage.SAVE)
+    loop.loop._follow_up()
+    assert loop.did == ["busy", "save"]
+
+
+def test_the_last_checkpoint_is_waited_for_in_the_same_way() -> None:
+    loop = Loop()
+    loop.loop.position = Position(STEP, Stage.SETTLED, stopping=True)
+    assert loop.loop.run() == "interrupted"
+    assert loop.did == ["busy", "busy", "save", "busy", ("end", STEP, "interrupted")]

@@ -14,6 +14,7 @@ from train.membership import notices
 from train.membership.messages import (
     Action,
     Arrived,
+    Busy,
     Commit,
     Dismiss,
     Ended,
@@ -32,10 +33,19 @@ from train.membership.peers import Membership, Peer
 
 # A worker says every half second that it is there; one that is stopped, or whose network is cut, does not.
 SILENT_SECONDS = 10.0
-# Where nobody has come to the exchange yet, a round may take this many times as long as the longest before it.
+# Where nobody has come to the exchange yet, a round may take this many times as long as the longest before it; and who
+# has come waits so many times as long for those that are busy.
 _PATIENCE = 10
 # An exchange that breaks so often in a row, with every member alive, will not heal by itself.
 _BARREN_MEMBERSHIPS = 20
+
+
+def longest_wait(hang_seconds: float) -> float:
+    """Seconds after which the coordinator has ended any wait in the exchange.
+
+    It is that of the busy ones, of those that were to come after them, and of as much again for a slow machine.
+    """
+    return (_PATIENCE + 2) * hang_seconds
 
 
 class Coordinator:
@@ -109,6 +119,8 @@ class Coordinator:
                 peer.arrived = min(peer.arrived + seconds, now)
         if self._membership is not None:
             self._membership.round_began = min(self._membership.round_began + seconds, now)
+            if self._membership.busy is not None:
+                self._membership.busy = min(self._membership.busy + seconds, now)
         if self._forming_since is not None:
             self._forming_since = min(self._forming_since + seconds, now)
 
@@ -145,6 +157,12 @@ class Coordinator:
         """A worker waits for the others in the exchange."""
         if self._is_present(message.membership, message.round):
             self._peers[worker].arrived = now
+
+    def busy(self, message: Busy, now: float) -> None:
+        """A worker gets on with what the others wait for, or with what another of those has to wait for."""
+        if self._is_present(message.membership, message.round):
+            assert self._membership is not None
+            self._membership.busy = now
 
     def vote(self, worker: str, message: Vote, now: float) -> None:
         """A worker has the result of a round."""
@@ -243,7 +261,7 @@ class Coordinator:
             self._begin_forming("worker left" if leaving else "worker joined", now)
             self._try_to_form(now)
         else:
-            current.round, current.round_began = current.round + 1, now
+            current.round, current.round_began, current.busy = current.round + 1, now, None
 
     def _able_to_leave(self, current: Membership) -> list[str]:
         """The members that were asked to leave, as far as enough others stay or come, and one stays who has the state.
@@ -297,6 +315,9 @@ class Coordinator:
             self._barren += 1
             self._drop_round("stuck", now)
             return
+        gets_on = current.busy is not None and now - current.busy <= self.hang_seconds
+        if came and gets_on and now - min(came) <= _PATIENCE * self.hang_seconds:
+            return  # a state or a checkpoint takes its time; but a disk may hang for ever
         for worker in missing:
             self._expel(worker, "hung", {"waited_seconds": round(waited, 3), "step": self.step + 1}, now)
         self._try_to_form(now)

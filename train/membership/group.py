@@ -23,7 +23,9 @@ from torch._C import _distributed_c10d as c10d
 from train.membership.member import Member, MembershipOver
 from train.membership.messages import Form
 
-_TIMEOUT = timedelta(seconds=60)
+_MEETING_SECONDS = 60.0
+_SHORTEST_LIMIT = 60.0
+_PIECE = 4 << 20  # elements of a state that are sent at a time: to say that it gets on, and to need little memory
 _RENDEZVOUS = timedelta(seconds=20)
 _POLL_SECONDS = 0.0005
 
@@ -53,15 +55,19 @@ class Meeting:
 class Group:
     """The collectives of one membership, as `train.step.exchange.Collectives` wants them.
 
-    Every wait raises MembershipOver when the membership ends, or when another member is gone.
+    Every wait raises MembershipOver when the membership ends, or when another member is gone. The coordinator ends it
+    long before `limit`, after which the backend gives up by itself: what is left behind does not stay for ever.
     """
 
-    def __init__(self, member: Member, form: Form, meeting: Meeting, device: torch.device, address: str) -> None:
+    def __init__(
+        self, member: Member, form: Form, meeting: Meeting, device: torch.device, address: str, limit: float
+    ) -> None:
         workers = [seat.worker for seat in form.seats]
         self._member = member
         self._place = workers.index(member.worker)
         self._size = len(workers)
         self._device = device
+        self._limit = timedelta(seconds=max(limit, _SHORTEST_LIMIT))
         self._backend = self._connect(meeting.prefix(f"membership-{form.membership}"), address)
 
     def rank(self) -> int:
@@ -85,12 +91,20 @@ class Group:
         return self._begin("allreduce", tensors)
 
     def send(self, tensor: Tensor, place: int) -> None:
-        """Send `tensor` to the worker with number `place`."""
-        self._begin("send", [tensor], place, 0).wait()
+        """Send `tensor`, which is contiguous, to the worker with number `place`, and tell that it gets on."""
+        for piece in torch.split(tensor.view(-1), _PIECE):
+            self._begin("send", [piece], place, 0).wait()
+            self._member.busy()
 
     def receive(self, tensor: Tensor, place: int) -> None:
-        """Receive `tensor` from the worker with number `place`."""
-        self._begin("recv", [tensor], place, 0).wait()
+        """Receive `tensor`, which is contiguous, from the worker with number `place`, and tell that it gets on."""
+        flat = tensor.view(-1)
+        space = torch.empty_like(flat[:_PIECE])
+        for piece in torch.split(flat, _PIECE):
+            came = space[: len(piece)]
+            self._begin("recv", [came], place, 0).wait()
+            piece.copy_(came)
+            self._member.busy()
 
     def close(self) -> None:
         """Give the group up: members that still wait in it for this one are woken."""
@@ -112,18 +126,26 @@ class Group:
     def _connect(self, store: c10d.Store, address: str) -> Any:
         """Meet the others. It waits for all of them in C++, so it is done in a thread that can be left behind."""
         made: list[Any] = []
+        timers: list[threading.Timer] = []
 
         def connect(finish: Any) -> None:
             def make() -> None:
                 try:
-                    made.append(_backend(store, self._place, self._size, self._device, address))
+                    made.append(_backend(store, self._place, self._size, self._device, address, self._limit))
                 except Exception as error:
                     made.append(error)
                 finish()
 
             threading.Thread(target=make, name="group-start", daemon=True).start()
+            timers.append(threading.Timer(_MEETING_SECONDS, finish))
+            timers[0].start()
 
-        self._member.wait(connect)
+        try:
+            self._member.wait(connect)
+        finally:
+            timers[0].cancel()
+        if not made:
+            raise MembershipOver(f"the workers did not find each other in {_MEETING_SECONDS:.0f} s")
         if isinstance(made[0], Exception):
             raise MembershipOver(f"the workers did not find each other: {_line(made[0])}") from made[0]
         return made[0]
@@ -173,16 +195,16 @@ class Work:
             raise failed[0]
 
 
-def _backend(store: c10d.Store, place: int, size: int, device: torch.device, address: str) -> Any:
+def _backend(store: c10d.Store, place: int, size: int, device: torch.device, address: str, limit: timedelta) -> Any:
     if device.type == "cuda":
         nccl: Any = dist.ProcessGroupNCCL
         options = nccl.Options()
-        options._timeout = _TIMEOUT
+        options._timeout = limit
         return nccl(store, place, size, options)
     gloo: Any = dist.ProcessGroupGloo
     options = gloo._Options()
     options._devices = [gloo.create_device(hostname=address)]
-    options._timeout = _TIMEOUT
+    options._timeout = limit
     options._threads = 2
     return gloo(store, place, size, options)
 

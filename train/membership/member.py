@@ -7,6 +7,7 @@ import queue
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -14,6 +15,7 @@ from recorder.errors import RunFailed
 from train.membership.messages import (
     Action,
     Arrived,
+    Busy,
     Commit,
     Dismiss,
     Ended,
@@ -74,6 +76,7 @@ class Member:
         self._action: Action = "go on"
         self.save_wanted = False
         self._closed = False
+        self._said_busy = 0.0
         self._changed = threading.Event()
         self._send(hello)
         threading.Thread(target=self._read, name="membership", daemon=True).start()
@@ -104,6 +107,13 @@ class Member:
         """Tell that this worker is about to exchange. Raises MembershipOver."""
         self.check()
         self._send(Arrived(self.number, self._round))
+
+    def busy(self) -> None:
+        """Tell, at most twice a second, that what the others wait for is getting on. Raises MembershipOver."""
+        self.check()
+        if (now := time.monotonic()) - self._said_busy >= PING_SECONDS:
+            self._said_busy = now
+            self._send(Busy(self.number, self._round))
 
     def agree(self, subject: Subject, step: int, digest: str) -> None:
         """Vote, and return when all members voted alike: only then may the result be applied.

@@ -1,8 +1,9 @@
 """What workers and the coordinator say to each other: one JSON object a line over TCP.
 
 A worker says Hello once, then Ready whenever it is in no membership. The coordinator answers with Form. In a membership
-each round goes: Arrived (before the exchange), Vote (with the digest of its result), Commit. A Reform in place of the
-Commit means that the round is dropped. Nothing of it is pickled, and the first line must carry the run's token.
+each round goes: Busy (as often as there is reason to), Arrived (before the exchange), Vote (with the digest of its
+result), Commit. A Reform in place of the Commit means that the round is dropped. Nothing of it is pickled, and the
+first line must carry the run's token.
 """
 
 from __future__ import annotations
@@ -65,6 +66,14 @@ class Ready:
 @dataclass(frozen=True)
 class Arrived:
     """About to exchange in this round."""
+
+    membership: int
+    round: int
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Not at the exchange of this round yet, but getting on: with the state on its way, or with a checkpoint."""
 
     membership: int
     round: int
@@ -155,7 +164,7 @@ class Dismiss:
     reason: str
 
 
-Message = Hello | Ready | Arrived | Vote | Ended | Ping | Form | Commit | Reform | Dismiss
+Message = Hello | Ready | Arrived | Busy | Vote | Ended | Ping | Form | Commit | Reform | Dismiss
 
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Message)}
 _NESTED: dict[str, type] = {"position": Position, "source": Source}

@@ -32,11 +32,15 @@ class Peer:
 
 @dataclass
 class Membership:
-    """The running membership and its present round. `changing`: it ends with this round, for somebody joins."""
+    """The running membership and its present round. `changing`: it ends with this round, for somebody joins.
+
+    `busy` is when a member said last that it gets on with what the others wait for in this round.
+    """
 
     form: Form
     round_began: float
     round: int = 0
+    busy: float | None = None
     changing: bool = False
 
     @property

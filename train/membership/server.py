@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from train.membership.coordinator import Coordinator
-from train.membership.messages import Arrived, Ended, Hello, Message, Ready, Vote, decode, encode
+from train.membership.messages import Arrived, Busy, Ended, Hello, Message, Ready, Vote, decode, encode
 from train.membership.notices import Notice
 
 _TICK_SECONDS = 0.25
@@ -146,6 +146,8 @@ class CoordinatorServer:
             coordinator.ready(worker, message, now)
         elif isinstance(message, Arrived):
             coordinator.arrived(worker, message, now)
+        elif isinstance(message, Busy):
+            coordinator.busy(message, now)
         elif isinstance(message, Vote):
             coordinator.vote(worker, message, now)
         elif isinstance(message, Ended):

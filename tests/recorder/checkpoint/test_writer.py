@@ -25,6 +25,10 @@ from recorder.errors import RecordingError
 MODEL, OPTIMIZER = layout.CHECKPOINT_MODEL, layout.CHECKPOINT_OPTIMIZER
 
 
+class Over(Exception):
+    """Whoever waited has something else to do."""
+
+
 @pytest.fixture
 def announced() -> list[dict[str, Any]]:
     return []
@@ -253,3 +257,31 @@ def test_what_is_no_checkpoint_in_the_way_of_one_is_an_error(tmp_path: Path, wri
     with pytest.raises(RecordingError, match="step-00000010"):
         writer.wait()
     assert folders(tmp_path) == ["step-00000010"]
+
+
+def test_who_waits_for_a_checkpoint_can_be_called_away_and_it_is_written_all_the_same(
+    writer: CheckpointWriter, announced: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, may_write, looked = writer_module.write_files, threading.Event(), []
+
+    def hold(*arguments: Any) -> Any:
+        assert may_write.wait(60)
+        return write(*arguments)
+
+    def meanwhile() -> None:
+        looked.append("look")
+        if len(looked) == 2:
+            raise Over
+
+    monkeypatch.setattr(writer_module, "write_files", hold)
+    monkeypatch.setattr(writer_module, "_LOOK_SECONDS", 0.0)
+    files = {MODEL: {"weight": torch.zeros(8)}, OPTIMIZER: {"moment": torch.zeros(8)}}
+    writer.save(1, files, {})
+    with pytest.raises(Over):
+        writer.save(2, files, {}, meanwhile)
+    assert len(looked) == 2
+    may_write.set()
+    writer.wait()
+    writer.save(2, files, {})
+    writer.wait()
+    assert [saved["step"] for saved in announced] == [1, 2]

@@ -25,7 +25,8 @@ from train.membership.server import CoordinatorServer
 
 HOST, TOKEN = "127.0.0.1", "token"
 CPU = torch.device("cpu")
-# Less than gloo's own limit: who waits for that was not woken.
+LIMIT = 60.0
+# Less than that of the group itself: who waits for that was not woken.
 SILENCE_SECONDS = 40
 
 
@@ -44,7 +45,7 @@ class Seatholder:
         return self.member.ready(position, [])
 
     def group(self, form: Form) -> Group:
-        return Group(self.member, form, self.meeting, CPU, HOST)
+        return Group(self.member, form, self.meeting, CPU, HOST, LIMIT)
 
 
 class Failure(str):

@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from simulated_run import EVALUATION_EVERY, HANG_SECONDS, STEPS, TICK, SimulatedRun, SimulatedWorker, hello
 
 from train.membership import notices
-from train.membership.coordinator import Coordinator
-from train.membership.messages import Arrived, Commit, Form, Position, Ready, Source, Stage, Vote
+from train.membership.coordinator import Coordinator, longest_wait
+from train.membership.messages import Arrived, Busy, Commit, Form, Position, Ready, Source, Stage, Vote
 
 Notice = TypeVar("Notice")
 
@@ -507,6 +507,63 @@ def test_in_a_comparison_of_states_only_who_does_not_vote_is_expelled() -> None:
     run.workers["rank-1.0"].is_hung = True
     run.pass_time(2 * HANG_SECONDS)
     assert [n.hello.worker for n in told(run, notices.WorkerExpelled)] == ["rank-1.0"]
+
+
+def waits_for_two(coordinator: Coordinator) -> None:
+    """A membership of three begins, and one of them is at the exchange at once."""
+    coordinator.expect(3, 0.0)
+    for rank in range(3):
+        coordinator.hello(hello(f"rank-{rank}.0"), 0.0)
+        coordinator.ready(f"rank-{rank}.0", Ready(None, []), 0.0)
+    coordinator.begin_from(Source("start", 0), 0.0)
+    coordinator.arrived("rank-2.0", Arrived(0, 0), 0.0)
+
+
+def expelled_by(coordinator: Coordinator, now: float) -> list[str]:
+    """Who has been expelled when it is so late; everybody speaks."""
+    for rank in range(3):
+        if f"rank-{rank}.0" in coordinator._peers:
+            coordinator.heard(f"rank-{rank}.0", now)
+    coordinator.tick(now)
+    return [n.hello.worker for n in coordinator.notices if isinstance(n, notices.WorkerExpelled)]
+
+
+def test_who_gives_or_takes_the_state_is_waited_for_while_it_gets_on() -> None:
+    coordinator = Coordinator(1, HANG_SECONDS)
+    waits_for_two(coordinator)
+    for half in range(2, 12):
+        coordinator.busy(Busy(0, 0), half * HANG_SECONDS / 2)
+        assert expelled_by(coordinator, (half + 1) * HANG_SECONDS / 2) == []
+    assert expelled_by(coordinator, 11 * HANG_SECONDS / 2 + HANG_SECONDS + TICK) == ["rank-0.0", "rank-1.0"]
+
+
+def test_who_is_busy_for_ever_is_not() -> None:
+    coordinator = Coordinator(1, HANG_SECONDS)
+    waits_for_two(coordinator)
+    for half in range(1, 21):
+        coordinator.busy(Busy(0, 0), half * HANG_SECONDS / 2)
+        assert expelled_by(coordinator, half * HANG_SECONDS / 2) == []
+    coordinator.busy(Busy(0, 0), 10 * HANG_SECONDS + TICK)
+    assert expelled_by(coordinator, 10 * HANG_SECONDS + TICK) == ["rank-0.0", "rank-1.0"]
+    assert longest_wait(HANG_SECONDS) > 10 * HANG_SECONDS + TICK
+
+
+@pytest.mark.parametrize("late", [Busy(0, 1), Busy(1, 0)])
+def test_who_was_busy_in_another_round_is_not_busy_in_this(late: Busy) -> None:
+    coordinator = Coordinator(1, HANG_SECONDS)
+    waits_for_two(coordinator)
+    coordinator.busy(late, HANG_SECONDS)
+    assert expelled_by(coordinator, HANG_SECONDS + TICK) == ["rank-0.0", "rank-1.0"]
+
+
+def test_who_was_busy_is_at_the_exchange_with_all_others_and_that_is_stuck() -> None:
+    coordinator = Coordinator(1, HANG_SECONDS)
+    waits_for_two(coordinator)
+    coordinator.busy(Busy(0, 0), 1.0)
+    for rank in (0, 1):
+        coordinator.arrived(f"rank-{rank}.0", Arrived(0, 0), 1.0)
+    assert expelled_by(coordinator, 1.0 + HANG_SECONDS + TICK) == []
+    assert coordinator._membership is None
 
 
 def test_at_the_end_one_is_waited_for_longer_as_it_may_be_writing_a_checkpoint() -> None:

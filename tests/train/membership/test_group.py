@@ -11,6 +11,7 @@ import pytest
 import torch
 from group_processes import CPU, HOST, GroupRun, Process, Seatholder
 
+from train.membership import group as group_module
 from train.membership import notices
 from train.membership.group import Group, Meeting, open_meeting
 from train.membership.member import MembershipOver
@@ -223,6 +224,10 @@ class Patient:
 
     def __init__(self, worker: str) -> None:
         self.worker = worker
+        self.said_busy = 0
+
+    def busy(self) -> None:
+        self.said_busy += 1
 
     def check(self) -> None:
         """The membership goes on."""
@@ -244,7 +249,7 @@ def groups_of_threads() -> list[Group]:
 
     def form_group(worker: str) -> None:
         meeting = Meeting(f"{HOST}:{store.port}")
-        groups[worker] = Group(Patient(worker), form, meeting, CPU, HOST)  # type: ignore[arg-type]
+        groups[worker] = Group(Patient(worker), form, meeting, CPU, HOST, 900.0)  # type: ignore[arg-type]
 
     threads = [threading.Thread(target=form_group, args=[worker]) for worker in workers]
     for thread in threads:
@@ -264,6 +269,61 @@ def test_giving_the_group_up_wakes_who_waits_in_it() -> None:
     with pytest.raises(MembershipOver):
         first.allreduce([torch.ones(1)]).wait()
     first.close()
+
+
+def test_a_state_goes_in_pieces_and_each_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_module, "_PIECE", 4)
+    first, second = groups_of_threads()
+    sent, received = torch.arange(22.0).view(2, 11), torch.zeros(2, 11)
+    thread = threading.Thread(target=first.send, args=[sent, 1])
+    thread.start()
+    second.receive(received, 0)
+    thread.join()
+    assert torch.equal(sent, received)
+    assert [group._member.said_busy for group in (first, second)] == [6, 6]  # type: ignore[attr-defined]
+    for group in (first, second):
+        group.close()
+
+
+class Leaving(Patient):
+    """A member whose membership is over when it begins to wait."""
+
+    def __init__(self) -> None:
+        super().__init__("rank-1.0")
+        self.arrived = threading.Event()
+
+    def wait(self, done: Callable[[Callable[[], None]], None]) -> None:
+        done(self.arrived.set)
+        raise MembershipOver("over")
+
+
+def test_what_comes_after_the_membership_is_over_is_not_written_into_the_state() -> None:
+    first, second = groups_of_threads()
+    leaving, state = Leaving(), torch.zeros(8)
+    second._member = leaving  # type: ignore[assignment]
+    with pytest.raises(MembershipOver):
+        second.receive(state, 0)
+    first.send(torch.ones(8), 1)
+    assert leaving.arrived.wait(60)
+    assert torch.equal(state, torch.zeros(8))
+    for group in (first, second):
+        group.close()
+
+
+def test_the_group_itself_waits_at_least_as_long_as_the_coordinator() -> None:
+    for group in (groups := groups_of_threads()):
+        assert group._backend.options._timeout >= timedelta(seconds=900)
+    for group in groups:
+        group.close()
+
+
+def test_members_that_do_not_find_each_other_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_module, "_MEETING_SECONDS", 0.0)
+    store = open_meeting(HOST)
+    seats = [Seat(f"rank-{rank}.0", rank, "n") for rank in range(2)]
+    form = Form(0, seats, Source("start", 0), Position(0), [seats[0].worker])
+    with pytest.raises(MembershipOver, match="did not find each other in 0 s"):
+        Group(Patient("rank-0.0"), form, Meeting(f"{HOST}:{store.port}"), CPU, HOST, 900.0)  # type: ignore[arg-type]
 
 
 def test_what_is_relied_on_of_gloo() -> None:

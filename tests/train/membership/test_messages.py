@@ -11,6 +11,7 @@ from hypothesis import given
 
 from train.membership.messages import (
     Arrived,
+    Busy,
     Commit,
     Dismiss,
     Ended,
@@ -38,6 +39,7 @@ MESSAGES = st.one_of(
     st.builds(Hello, st.text(), st.text(), NUMBERS, st.text(), st.text(), NUMBERS, NUMBERS, st.text()),
     st.builds(Ready, st.none() | POSITIONS, st.lists(NUMBERS)),
     st.builds(Arrived, NUMBERS, NUMBERS),
+    st.builds(Busy, NUMBERS, NUMBERS),
     st.builds(
         Vote, NUMBERS, NUMBERS, st.sampled_from(["sum", "state", "evaluation", "recorded", "end"]), NUMBERS, st.text()
     ),

@@ -16,7 +16,7 @@ from train.membership import notices
 from train.membership import server as server_module
 from train.membership.coordinator import Coordinator
 from train.membership.member import Dismissed, Member, MembershipOver
-from train.membership.messages import Arrived, Ended, Hello, Position, Ready, Source, Stage, Vote, encode
+from train.membership.messages import Arrived, Busy, Ended, Hello, Position, Ready, Source, Stage, Vote, encode
 from train.membership.server import CoordinatorServer
 
 PATIENCE = 20.0
@@ -241,6 +241,22 @@ def test_one_that_is_let_go_is_dismissed_with_the_commit(server: Server) -> None
         second.after_commit()
     with pytest.raises(MembershipOver):
         first.after_commit()
+
+
+def test_who_is_busy_says_so_now_and_then_until_the_round_is_over(server: Server) -> None:
+    first, second = together(server, "rank-0.0", "rank-1.0")
+    heard: queue.SimpleQueue[Busy] = queue.SimpleQueue()
+    server.call(lambda coordinator: setattr(coordinator, "busy", lambda message, now: heard.put(message)))
+    for _ in range(100):
+        first.busy()
+    assert heard.get(timeout=PATIENCE) == Busy(0, 0)
+    server.call(lambda _: None)
+    assert heard.qsize() < 10
+    server.server.call(lambda coordinator, now: coordinator._expel("rank-1.0", "hung", {}, now))
+    first._changed.wait(PATIENCE)
+    with pytest.raises(MembershipOver):
+        first.busy()
+    del second
 
 
 @pytest.mark.parametrize(
