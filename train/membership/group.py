@@ -3,8 +3,8 @@
 torch's default group cannot be replaced while it is in use, so the backend is used directly (checked by
 `tests/train/membership/test_group.py`). A gloo group that has lost a member raises in every collective; one that waits
 for a stopped process does not, and `abort` does not wake the waiting thread. Waiting is therefore done here, for the
-end of the collective or of the membership, whichever comes first, and what still runs is left behind: its buffers
-belong to the exchange of that membership alone.
+end of the collective or of the membership, whichever comes first, and what still runs is left behind: what it writes
+to is memory of that membership alone, for its exchange or a piece of the state, and never the state or a step's sums.
 """
 
 from __future__ import annotations

@@ -98,10 +98,7 @@ class Member:
                 return message
             if isinstance(message, Dismiss):
                 raise Dismissed(message.reason)
-            if isinstance(message, Reform) and message.discard and position is not None:
-                # The others found that the state is not what it should be while this worker was on its way here.
-                position = None
-                self._send(Ready(None, offers))
+            # A Reform was dealt with before: a state is discarded by a vote, in which all members wait for its end.
 
     def arrive(self) -> None:
         """Tell that this worker is about to exchange. Raises MembershipOver."""
@@ -161,7 +158,7 @@ class Member:
             self._changed.clear()
 
     def ended(self, outcome: str) -> None:
-        """Tell that this worker has done its work, and hang up."""
+        """Tell that this worker has done its work: it may hang up, and losing the driver is nothing to it any more."""
         self._closed = True
         self._send(Ended(outcome))
 

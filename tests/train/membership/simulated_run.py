@@ -109,9 +109,7 @@ class SimulatedWorker:
 
     def _reform(self, message: Reform) -> None:
         if self.form is None:
-            if message.discard and self.position is not None:
-                self.position = self.state = None
-                self.sent.append(Ready(None, []))
+            assert not message.discard or self.position is None, "a state is discarded whose owner is not there to know"
         elif self.form.membership == message.membership:
             if message.discard:
                 self.position = self.state = None

@@ -150,3 +150,16 @@ def test_native_gives_every_worker_one_sum_near_that_of_the_tree(groups: dict[in
 def test_one_worker_must_have_the_whole_tree() -> None:
     with pytest.raises(ValueError, match="not complete"):
         SingleExchange().sum([(Span(0, 2), torch.ones(3))], 4)
+
+
+def test_native_sums_are_not_written_into_the_partial_ones() -> None:
+    """What is left behind of an exchange that broke may still write into them, while the step is done again."""
+    given: list[torch.Tensor] = []
+    group = mock.Mock(rank=lambda: 0, size=lambda: 1, allreduce=lambda tensors: given.extend(tensors) or mock.Mock())
+    partial = own_sums(random_leaves(3, 8, 0), range(3))
+    before = [value.clone() for _, value in partial]
+    exchange = NativeExchange(group)
+    totals = [exchange.sum(partial, 3).clone() for _ in range(2)]
+    assert torch.equal(*totals)
+    assert all(torch.equal(value, kept) for (_, value), kept in zip(partial, before, strict=True))
+    assert given[0].data_ptr() not in {value.data_ptr() for _, value in partial}
