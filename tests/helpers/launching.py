@@ -79,6 +79,9 @@ class NotingCoordinator:
     def expect(self, workers: int, now: float) -> None:
         self.told.append(("expect", workers))
 
+    def make_do(self, now: float) -> None:
+        self.told.append(("make_do",))
+
     def begin_from(self, source: Source, now: float) -> None:
         self.told.append(("begin_from", source))
 

@@ -12,6 +12,7 @@ from recorder.run import Run
 from recorder.scale_request import ScaleRequest
 from train.config import ClusterConfig
 from train.launch import launcher
+from train.launch.ending import Ending
 from train.launch.launcher import Launcher, Reports
 from train.launch.losses import Losses
 from train.launch.progress import ProgressDisplay
@@ -48,36 +49,33 @@ class Supervisor:
         self._roster = roster
         self._display = display
         self._workforce = Workforce(config, starter, server, make_job)
+        self._ending = Ending(run, config, self._workforce, roster, display)
         self._losses = Losses(run, roster)
         self._scale_request = ScaleRequest(run.path.parent, run.id)
         self._scale_request.take()  # what was asked of an earlier attempt
         self._handle = self._handlers()
         self._departing: set[str] = set()
-        self._done: set[str] = set()
         self._expelled: set[str] = set()
         self._has_cluster = True
         self._refusal: str | None = None
-        self._signals = 0
-        self._end: str | None = None  # the outcome that the members agreed on
-        self._outcome: str | None = None
 
     def run_to_end(self, signals: StopSignals, room: int) -> str:
         """Train with as many workers as there is `room` for; the outcome of the attempt."""
         self._workforce.start_all(room)
-        while self._outcome is None:
+        while self._ending.outcome is None:
             self._run.check()
-            self._take_signals(signals)
+            self._ending.look(signals)
             self._take_scale_request()
             self._take(_LOOK_SECONDS)
             self._workforce.kill_remaining()
             self._losses.settle()
         self._losses.settle(at_once=True)
-        return self._outcome
+        return self._ending.outcome
 
     def _take(self, seconds: float) -> None:
         """Wait for what comes next, and deal with all that is there."""
         deadline = time.monotonic() + seconds
-        while self._outcome is None and (left := deadline - time.monotonic()) > 0:
+        while self._ending.outcome is None and (left := deadline - time.monotonic()) > 0:
             try:
                 item = self._inbox.get(timeout=left)
             except queue.Empty:
@@ -138,12 +136,11 @@ class Supervisor:
         if not self._losses.knows(hello.worker):
             # The launcher may have been first, where a process died as it connected.
             self._losses.begin(notice)
-        self._done.add(hello.worker)
-        if self._end is None:
+        if not self._ending.is_agreed:
             self._display.say(f"rank {hello.rank} was lost after step {notice.step} (process {hello.pid})", "yellow")
         self._replace(hello.rank, hello.worker)
         self._complete_rows()
-        self._decide()
+        self._ending.decide()
 
     def _on_expelled(self, notice: notices.WorkerExpelled) -> None:
         hello = notice.hello
@@ -169,15 +166,14 @@ class Supervisor:
         self._departing.add(hello.worker)
 
     def _on_end_agreed(self, notice: notices.EndAgreed) -> None:
-        self._end = notice.outcome
+        self._ending.agree(notice.outcome)
 
     def _on_ended(self, notice: notices.WorkerEnded) -> None:
+        self._workforce.has_left(notice.worker)
         if notice.worker in self._departing:
             self._departing.discard(notice.worker)
             self._complete_rows()
-        elif notice.worker in self._roster.members:
-            self._done.add(notice.worker)
-            self._decide()
+        self._ending.decide()
 
     def _on_difference(self, notice: notices.Difference) -> None:
         fields = {"subject": notice.subject, "step": notice.step, "digests": dict(notice.digests)}
@@ -185,7 +181,7 @@ class Supervisor:
         said = f"step {notice.step}: the {notice.subject} differs between workers"
         if notice.undecided:
             message = f"{said} and there is no majority: one of the machines computes wrongly; test them, then resume"
-            self._record_failure("StateDiffers", message)
+            self._ending.fail("StateDiffers", message)
         else:
             self._display.say(f"{said}: rank {', '.join(map(str, notice.expelled))} is expelled", "bold red")
 
@@ -197,7 +193,7 @@ class Supervisor:
             f"the workers' exchange broke {notice.memberships} times in a row while all of them were there; the "
             "exchange.failed events say how: check that every node reaches every other"
         )
-        self._record_failure("ExchangeStuck", message)
+        self._ending.fail("ExchangeStuck", message)
 
     # What the launcher tells.
 
@@ -225,7 +221,7 @@ class Supervisor:
             self._run.drain()
             if not self._roster.exceptions:
                 self._report_missing_record(report)
-            self._outcome = "failed"
+            self._ending.outcome = "failed"
             return
         self._workforce.has_ended(report.worker)
         if report.worker in self._departing:
@@ -268,18 +264,11 @@ class Supervisor:
         """Start another process in place of `worker`, unless that keeps failing or is not wanted."""
         if not self._workforce.has(rank, worker):
             return
-        if self._end is not None or self._signals:
+        if self._ending.is_near:
             self._workforce.give_up(rank)
         elif not self._workforce.replace(rank):
-            self._give_up(rank)
-
-    def _give_up(self, rank: int) -> None:
-        restarts = self._config.restarts
-        if not self._workforce.is_empty():
+            restarts = self._config.restarts
             self._display.say(f"rank {rank} is not replaced any more (cluster.restarts={restarts})", "yellow")
-            return
-        message = f"workers were lost {restarts + 1} times in a row before a step was committed"
-        self._record_failure("WorkersLost", f"{message}; raise cluster.restarts to try more often, and resume")
 
     def _take_scale_request(self) -> None:
         """Go on with another number of workers, if somebody asked for it."""
@@ -294,29 +283,6 @@ class Supervisor:
         """Steps of earlier memberships lack a part for good, once everyone who was in them is gone or has gone on."""
         if not self._departing and self._roster.has_committed:
             self._run.complete_rows(self._roster.membership)
-
-    def _decide(self) -> None:
-        """The run is over when those who agreed on its end are done or gone, whoever is still being waited for."""
-        if self._end is not None and not (self._workforce.connected.keys() & self._roster.members) - self._done:
-            self._run.drain()
-            self._outcome = self._end
-
-    def _take_signals(self, signals: StopSignals) -> None:
-        """Pass a first signal on to the workers; a second one ends the attempt."""
-        for received in signals.received[self._signals :]:
-            self._signals += 1
-            self._run.event(events.SIGNAL, signal=received.name)
-            if self._signals == 1:
-                self._run.request_stop(received.name)
-                said = f"{received.name}: saving a checkpoint and stopping; once more stops at once"
-                self._display.say(said, "yellow")
-        if self._signals > 1 or (self._signals and not self._roster.members & self._workforce.connected.keys()):
-            self._outcome = "interrupted"
-
-    def _record_failure(self, kind: str, message: str) -> None:
-        fields: dict[str, Any] = {"rank": None, "kind": kind, "message": message, "traceback": ""}
-        self._run.event(events.EXCEPTION, expected=True, **fields)
-        self._outcome = "failed"
 
     def _report_missing_record(self, report: launcher.ProcessEnded) -> None:
         """A worker failed, and what it recorded of that is not here."""

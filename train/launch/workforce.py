@@ -26,6 +26,7 @@ class Workforce:
     def __init__(self, config: ClusterConfig, launcher: Launcher, server: CoordinatorServer, make_job: MakeJob) -> None:
         self.scale = config.workers
         self.connected: dict[str, Hello] = {}
+        self.is_open = False  # whether there is a cluster to start workers on
         self._config = config
         self._launcher = launcher
         self._server = server
@@ -35,17 +36,19 @@ class Workforce:
         self._incarnations: dict[int, int] = {}
         self._fruitless: dict[int, int] = {}
         self._to_kill: dict[str, float] = {}
+        self._is_winding_down = False
 
     def has(self, rank: int, worker: str) -> bool:
         """Whether `worker` is the process of the rank."""
         return self._workers.get(rank) == worker
 
-    def is_empty(self) -> bool:
-        """Whether nobody is there or on the way."""
-        return not self._workers
+    def strength(self) -> int:
+        """How many ranks have a process that is there or on its way."""
+        return len(self._workers.keys() | {hello.rank for hello in self.connected.values()})
 
     def start_all(self, room: int) -> None:
         """Start a process for every rank; there is room for so many."""
+        self.is_open = True
         self.make_room(room)
         for rank in range(self.scale):
             self.start(rank)
@@ -53,8 +56,14 @@ class Workforce:
     def make_room(self, room: int) -> None:
         """So many workers fit: when a run begins, or begins again, it waits for them."""
         self._room = room
-        expected = max(self._config.min_workers, min(self.scale, room))
-        self._server.call(lambda coordinator, now: coordinator.expect(expected, now))
+        if not self._is_winding_down:
+            expected = max(self._config.min_workers, min(self.scale, room))
+            self._server.call(lambda coordinator, now: coordinator.expect(expected, now))
+
+    def wind_down(self) -> None:
+        """The run is about to end: nobody is waited for any more, and however few are there, they go on to the end."""
+        self._is_winding_down = True
+        self._server.call(lambda coordinator, now: coordinator.make_do(now))
 
     def set_scale(self, workers: int) -> None:
         """Go on with that many: more are started, or the highest ranks leave at a step boundary."""
@@ -87,6 +96,11 @@ class Workforce:
     def give_up(self, rank: int) -> None:
         """The rank's process is lost, or leaves."""
         self._workers.pop(rank, None)
+
+    def has_left(self, worker: str) -> None:
+        """A worker has done its work: it is not there any more, and its end is no loss."""
+        if (hello := self.connected.pop(worker, None)) and self.has(hello.rank, worker):
+            self.give_up(hello.rank)
 
     def took_part(self, ranks: list[int]) -> None:
         """The processes of these ranks have committed a round."""
@@ -121,6 +135,7 @@ class Workforce:
 
     def lose_all(self) -> None:
         """The whole cluster is gone: what may still run is killed, and everything begins again."""
+        self.is_open = False
         self._workers.clear()
         for hello in list(self.connected.values()):
             self.kill(hello, at_once=False)

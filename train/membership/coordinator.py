@@ -86,6 +86,11 @@ class Coordinator:
         self._expected = workers
         self._try_to_form(now)
 
+    def make_do(self, now: float) -> None:
+        """The run is about to end: whoever is there goes on, however few they are."""
+        self.min_workers = self._expected = 1
+        self._try_to_form(now)
+
     def begin_from(self, source: Source, now: float) -> None:
         """The answer to `NeedSource`: the state with which the next membership begins."""
         self._source = source

@@ -362,19 +362,6 @@ def test_a_first_signal_asks_the_workers_and_a_second_one_does_not_wait(driver: 
     assert [fields["signal"] for fields in driver.fields("signal")] == ["SIGTERM", "SIGTERM"]
 
 
-def test_nobody_is_started_any_more_after_a_signal(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    take = driver.supervisor._take_signals
-
-    def then_one_is_lost(signals: Any) -> None:
-        take(signals)
-        if driver.supervisor._signals and not driver.fields("worker.lost"):
-            driver.tell(lost("rank-1.0", now=-100.0), *ENDED)
-
-    monkeypatch.setattr(driver.supervisor, "_take_signals", then_one_is_lost)
-    assert driver.hears(*connected(*ALL), *joined(), signals=Late(1, signal.SIGTERM)) == "finished"
-    assert driver.launcher.started == ALL
-
-
 def test_a_cluster_that_is_lost_is_begun_again(driver: Driver) -> None:
     again = [f"rank-{rank}.1" for rank in range(3)]
     driver.hears(

@@ -1,0 +1,154 @@
+"""Workers without processes, who do what the real coordinator says: what the driver decides is seen to its end."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from typing import Any
+
+from helpers.launching import hello
+from train.launch.job import Job
+from train.launch.launcher import ProcessEnded
+from train.membership.coordinator import Coordinator
+from train.membership.messages import Commit, Dismiss, Ended, Form, Message, Position, Ready, Reform, Stage, Vote
+
+
+class ActingWorker:
+    """Votes for one step after the other, up to `company.pause`; or for the end, once a stop was requested."""
+
+    def __init__(self, company: Company, name: str) -> None:
+        self._company = company
+        self.name = name
+        self.position: Position | None = None
+        self._form: Form | None = None
+        self._round = 0
+        self._is_saved = False
+
+    def take(self, message: Message) -> None:
+        """What the worker does with a message."""
+        if isinstance(message, Form):
+            self._form, self._round, self.position = message, 0, message.position
+            self.go_on()
+        elif isinstance(message, Reform) and self._form is not None:
+            self.say_ready()
+        elif isinstance(message, Commit):
+            self._commit(message)
+        elif isinstance(message, Dismiss):
+            self.end()
+
+    def say_ready(self) -> None:
+        """In no membership."""
+        self._form = None
+        self._company.do(lambda c: c.ready(self.name, Ready(self.position, []), self._company.now))
+
+    def go_on(self) -> None:
+        """Vote for what comes next, if there is anything."""
+        if self._form is None:
+            return
+        assert self.position is not None
+        step = self.position.step
+        if self._company.stop_requested():
+            self._vote("end", step, "interrupted")
+        elif step < self._company.pause:
+            self._vote("sum", step + 1, "alike")
+
+    def end(self) -> None:
+        """It has done its work."""
+        self._form = None
+        self._company.do(lambda c: c.ended(self.name, Ended("done")))
+        self._company.leave(self.name)
+
+    def _vote(self, subject: Any, step: int, digest: str) -> None:
+        assert self._form is not None
+        vote = Vote(self._form.membership, self._round, subject, step, digest)
+        self._company.do(lambda c: c.vote(self.name, vote, self._company.now))
+
+    def _commit(self, commit: Commit) -> None:
+        assert self.position is not None
+        self._round += 1
+        if self._company.stop_requested() or commit.action == "leave":
+            self.end()
+            return
+        self.position = Position(self.position.step + 1, Stage.SETTLED)
+        if commit.save:
+            self._company.saved = self.position.step
+        if commit.action == "reform":
+            self.say_ready()
+        else:
+            self.go_on()
+
+
+class Company:
+    """A launcher and a coordinator behind its server, in one: whoever is started is there at once and acts.
+
+    Workers in `stillborn` end as they are started. `saved` is the step of the newest checkpoint.
+    """
+
+    def __init__(self, min_workers: int, reports: queue.SimpleQueue[Any], stop_requested: Callable[[], bool]) -> None:
+        self.coordinator = Coordinator(min_workers, 60.0)
+        self.stop_requested = stop_requested
+        self.now = 0.0
+        self.pause = 0
+        self.saved = 0
+        self.started: list[str] = []
+        self.killed: list[str] = []
+        self.stillborn: set[str] = set()
+        self.nodes: dict[int, str] = {}
+        self.workers: dict[str, ActingWorker] = {}
+        self._reports = reports
+        self._pending: list[Callable[[Coordinator], object]] = []
+        self._is_acting = False
+
+    def call(self, action: Callable[[Coordinator, float], None]) -> None:
+        """See `CoordinatorServer.call`."""
+        self.do(lambda coordinator: action(coordinator, self.now))
+        for worker in list(self.workers.values()):
+            worker.go_on()
+
+    def start(self, job: Job) -> None:
+        """See `Launcher.start`."""
+        self.started.append(job.worker)
+        if job.worker in self.stillborn:
+            self._reports.put(ProcessEnded(job.worker, died=True, evidence={"exit_code": 1}))
+            return
+        worker = self.workers[job.worker] = ActingWorker(self, job.worker)
+        self.do(lambda c: c.hello(hello(job.worker, self.nodes.get(job.rank, "node-a")), self.now))
+        worker.say_ready()
+
+    def kill(self, worker: str) -> None:
+        """See `Launcher.kill`."""
+        self.killed.append(worker)
+
+    def reopen(self) -> None:
+        """See `Launcher.reopen`."""
+
+    def close(self) -> None:
+        """See `Launcher.close`."""
+
+    def train(self, steps: int) -> None:
+        """Let the members go on to the step `steps`."""
+        self.pause = steps
+        for worker in list(self.workers.values()):
+            worker.go_on()
+
+    def leave(self, worker: str) -> None:
+        """A worker's process ends."""
+        del self.workers[worker]
+        self.do(lambda c: c.disconnected(worker, self.now))
+
+    def do(self, action: Callable[[Coordinator], object]) -> None:
+        """Have something done with the coordinator; what follows from it is done before this returns, in order."""
+        self._pending.append(action)
+        if self._is_acting:
+            return
+        self._is_acting = True
+        while self._pending:
+            self._pending.pop(0)(self.coordinator)
+            outbox, self.coordinator.outbox = self.coordinator.outbox, []
+            for name, message in outbox:
+                if name in self.workers:
+                    self.workers[name].take(message)
+            told, self.coordinator.notices = self.coordinator.notices, []
+            for notice in told:
+                self._reports.put(notice)
+        self._is_acting = False
