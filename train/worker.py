@@ -17,7 +17,7 @@ from recorder.capture.packages import capture_packages
 from recorder.capture.system import capture_system
 from recorder.capture.torch_build import torch_facts
 from recorder.checkpoint.memory import Snapshot, local_node_key, memory_folder
-from recorder.errors import RecorderError
+from recorder.errors import BundleError, RecorderError
 from recorder.ledger import events
 from recorder.ledger.processes import start_ticks
 from recorder.ledger.streams import StreamCapture
@@ -32,7 +32,7 @@ from train.membership.coordinator import longest_wait
 from train.membership.group import Group, Meeting
 from train.membership.member import Dismissed, Member, MembershipOver
 from train.membership.messages import Form, Hello, Position
-from train.membership.transfer import receive_state, send_state
+from train.membership.transfer import Received, receive_state, send_state
 from train.saving import Saver
 from train.step.exchange import Exchange, SingleExchange, TreeExchange
 from train.step.native import NativeExchange
@@ -101,6 +101,8 @@ class Worker:
         self._data = open_prepared(Path(job.data))
         self._begin_anew(self._data)
         self._offers: dict[int, Snapshot] = {}
+        self._rejected: set[Snapshot] = set()
+        self._broken_transfers = 0
         self._joined = False
 
     def live(self) -> None:
@@ -108,7 +110,7 @@ class Worker:
         position: Position | None = None
         try:
             while True:
-                self._offers = self._saver.offers() if position is None else {}
+                self._offers = self._to_offer() if position is None else {}
                 form = self._member.ready(position, sorted(self._offers))
                 group = None
                 try:
@@ -170,7 +172,7 @@ class Worker:
         elif source.kind == "memory":
             has_it = self._job.worker in form.holders
             if has_it:
-                self._restore(self._offers[source.step].path)
+                self._restore_snapshot(self._offers[source.step])
         else:
             has_it = True
             if source.path is not None:
@@ -185,6 +187,29 @@ class Worker:
     def _restore(self, folder: Path) -> None:
         self._training.check_fingerprint(self._training.restore(folder))
 
+    def _to_offer(self) -> dict[int, Snapshot]:
+        return {step: found for step, found in self._saver.offers().items() if found not in self._rejected}
+
+    def _restore_snapshot(self, snapshot: Snapshot) -> None:
+        """Raises MembershipOver where it does not give the state it was made of: the next membership does without."""
+        try:
+            self._restore(snapshot.path)
+        except BundleError as error:
+            self._rejected.add(snapshot)
+            raise MembershipOver(f"the snapshot in node memory is not used: {error}") from error
+
+    def _receive(self, group: Group, place: int) -> Received:
+        """Raises MembershipOver where the state came broken, to have it sent again; the second time, BundleError."""
+        try:
+            received = receive_state(self._training, group, place)
+        except BundleError as error:
+            self._broken_transfers += 1
+            if self._broken_transfers > 1:
+                raise
+            raise MembershipOver(str(error)) from error
+        self._broken_transfers = 0
+        return received
+
     def _transfer(self, form: Form, group: Group, has_it: bool) -> None:
         """The holders share out those that lack the state; each of them receives it whole from one."""
         workers = [seat.worker for seat in form.seats]
@@ -194,7 +219,7 @@ class Worker:
             if giver == self._job.worker:
                 send_state(self._training, group, workers.index(receiver))
             elif receiver == self._job.worker and not has_it:
-                received = receive_state(self._training, group, workers.index(giver))
+                received = self._receive(group, workers.index(giver))
                 self._recorder.event(
                     events.STATE_RECEIVED,
                     rank=self._job.rank,

@@ -6,6 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 
+def rank_of(worker: str) -> int:
+    """The rank of the worker of that name."""
+    return int(worker.removeprefix("rank-").partition(".")[0])
+
+
 @dataclass(frozen=True)
 class Job:
     """One worker process: the `incarnation`-th of its `rank` in this attempt, counted from 0.

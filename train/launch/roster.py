@@ -35,7 +35,6 @@ class Roster:
         self._back_to: int | None = None
         self.membership = -1
         self.members: set[str] = set()
-        self.ranks: list[int] = []
         self.most_workers = 0
         self.has_committed = False
         self.draining: dict[str, dict[str, Any]] = {}
@@ -91,7 +90,6 @@ class Roster:
         )
         self.membership = form.membership
         self.members = {seat.worker for seat in form.seats}
-        self.ranks = [seat.rank for seat in form.seats]
         self.most_workers = max(self.most_workers, len(form.seats))
         self.has_committed = False
 
@@ -104,6 +102,10 @@ class Roster:
         redone = self._redone, self._redone_seconds
         self._redone, self._redone_seconds = 0, 0.0
         return redone
+
+    def pass_over_exceptions(self, worker: str) -> None:
+        """What went wrong in that worker is in the record as a loss, and not what the run fails of."""
+        self.exceptions = [one for one in self.exceptions if one.get("worker") != worker]
 
     def watch_nodes(self, nodes: dict[str, dict[str, Any]]) -> None:
         """Record nodes that came or went since the last look, as Ray tells it."""

@@ -13,7 +13,10 @@ from recorder.run import Run
 from train.membership.messages import Source
 from train.origin import Origin
 
-_REASONS = {"state differs": "the state differed between workers"}
+_REASONS = {
+    "state differs": "the state differed between workers",
+    "stuck": "a membership broke before all had its state",
+}
 
 
 class Sources:

@@ -13,6 +13,7 @@ from recorder.scale_request import ScaleRequest
 from train.config import ClusterConfig
 from train.launch import launcher
 from train.launch.ending import Ending
+from train.launch.job import rank_of
 from train.launch.launcher import Launcher, Reports
 from train.launch.losses import Losses
 from train.launch.progress import ProgressDisplay
@@ -124,7 +125,7 @@ class Supervisor:
 
     def _on_first_commit(self, notice: notices.FirstCommit) -> None:
         self._roster.committed()
-        self._workforce.took_part(self._roster.ranks)
+        self._workforce.took_part(self._roster.members)
         self._losses.training_goes_on(notice)
         self._complete_rows()
 
@@ -217,7 +218,8 @@ class Supervisor:
         self._workforce.lose_all()
 
     def _on_process_ended(self, report: launcher.ProcessEnded) -> None:
-        if not report.died and "exception" in report.evidence:
+        failed = not report.died and "exception" in report.evidence
+        if failed and not self._workforce.is_dispensable(report.worker):
             self._run.drain()
             if not self._roster.exceptions:
                 self._report_missing_record(report)
@@ -229,13 +231,19 @@ class Supervisor:
             self._departing.discard(report.worker)
             self._complete_rows()
         self._losses.explain(report.worker, dict(report.evidence))
-        if report.died and report.worker in self._workforce.connected:
-            # With its machine gone its connection does not end by itself.
-            self._server.call(lambda coordinator, _: coordinator.died(report.worker))
+        if failed:
+            self._run.drain()
+            self._roster.pass_over_exceptions(report.worker)
+        elif not report.died:
             return
-        if not report.died or self._losses.knows(report.worker):
+        if report.worker in self._workforce.connected:
+            if report.died:
+                # With its machine gone its connection does not end by itself.
+                self._server.call(lambda coordinator, _: coordinator.died(report.worker))
             return
-        rank = int(report.worker.partition("-")[2].partition(".")[0])
+        if self._losses.knows(report.worker):
+            return
+        rank = rank_of(report.worker)
         if self._workforce.has(rank, report.worker):
             self._losses.begin_unconnected(report.worker, rank)
             self._display.say(f"rank {rank} was lost while it started", "yellow")

@@ -6,11 +6,11 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from recorder.ledger.processes import kill
 from train.config import ClusterConfig
-from train.launch.job import Job
+from train.launch.job import Job, rank_of
 from train.launch.launcher import Launcher
 from train.membership.messages import Hello
 from train.membership.server import CoordinatorServer
@@ -35,6 +35,7 @@ class Workforce:
         self._workers: dict[int, str] = {}  # of each rank, the process that was started last and is not given up
         self._incarnations: dict[int, int] = {}
         self._fruitless: dict[int, int] = {}
+        self._proven: set[str] = set()
         self._to_kill: dict[str, float] = {}
         self._is_winding_down = False
 
@@ -102,10 +103,15 @@ class Workforce:
         if (hello := self.connected.pop(worker, None)) and self.has(hello.rank, worker):
             self.give_up(hello.rank)
 
-    def took_part(self, ranks: list[int]) -> None:
-        """The processes of these ranks have committed a round."""
-        for rank in ranks:
-            self._fruitless[rank] = 0
+    def took_part(self, workers: Collection[str]) -> None:
+        """These workers have committed a round."""
+        self._proven.update(workers)
+        for worker in workers:
+            self._fruitless[rank_of(worker)] = 0
+
+    def is_dispensable(self, worker: str) -> bool:
+        """Whether it has never taken part, while one that has is there: an error of it alone is no error of the run."""
+        return worker not in self._proven and not self._proven.isdisjoint(self.connected)
 
     def let_go(self, worker: str, reason: str) -> None:
         """Have a worker leave at a step boundary."""

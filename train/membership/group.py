@@ -68,7 +68,7 @@ class Group:
         self._size = len(workers)
         self._device = device
         self._limit = timedelta(seconds=max(limit, _SHORTEST_LIMIT))
-        self._backend = self._connect(meeting.prefix(f"membership-{form.membership}"), address)
+        self._backend = self._connect(lambda: meeting.prefix(f"membership-{form.membership}"), address)
 
     def rank(self) -> int:
         """This worker's number, from 0."""
@@ -123,7 +123,7 @@ class Group:
         except (RuntimeError, ConnectionError) as error:
             raise MembershipOver(f"{collective} failed: {_line(error)}") from error
 
-    def _connect(self, store: c10d.Store, address: str) -> Any:
+    def _connect(self, store: Callable[[], c10d.Store], address: str) -> Any:
         """Meet the others. It waits for all of them in C++, so it is done in a thread that can be left behind."""
         made: list[Any] = []
         timers: list[threading.Timer] = []
@@ -131,7 +131,7 @@ class Group:
         def connect(finish: Any) -> None:
             def make() -> None:
                 try:
-                    made.append(_backend(store, self._place, self._size, self._device, address, self._limit))
+                    made.append(_backend(store(), self._place, self._size, self._device, address, self._limit))
                 except Exception as error:
                     made.append(error)
                 finish()
@@ -143,7 +143,8 @@ class Group:
         try:
             self._member.wait(connect)
         finally:
-            timers[0].cancel()
+            for timer in timers:
+                timer.cancel()
         if not made:
             raise MembershipOver(f"the workers did not find each other in {_MEETING_SECONDS:.0f} s")
         if isinstance(made[0], Exception):

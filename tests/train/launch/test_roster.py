@@ -47,7 +47,7 @@ def test_a_membership_says_who_computes_what_from_which_state(run: Run, roster: 
         ],
         "source": {"kind": "storage", "step": 7},
     }
-    assert (roster.membership, roster.members, roster.ranks) == (0, set(TWO), [0, 2])
+    assert (roster.membership, roster.members) == (0, set(TWO))
 
 
 def test_the_most_workers_there_were_are_remembered(roster: Roster) -> None:

@@ -427,6 +427,46 @@ def test_an_exception_in_a_worker_is_a_failure_that_names_itself(driver: Driver)
     assert driver.fields("exception") == []
 
 
+@pytest.mark.parametrize("first", ["connection", "process"])
+def test_an_exception_in_a_joiner_is_a_loss_while_others_train(driver: Driver, first: str) -> None:
+    """Its node may lack a mount, or have a broken device: that is no error of the run."""
+    failed = [
+        ProcessEnded("rank-1.1", died=False, evidence={"exception": {"message": "OSError: x"}}),
+        lost("rank-1.1", membership=None),
+    ]
+    said = {"rank": 1, "worker": "rank-1.1", "kind": "OSError", "message": "x", "expected": False, "traceback": ""}
+    driver.run.worker("rank-1", 1, 1).event("exception", **said)
+    joiner = [*connected("rank-1.1"), *(failed if first == "process" else reversed(failed))]
+    going_on = joined(1, ["rank-0.0", "rank-2.0"], 1, "worker lost")
+    script = [*connected(*ALL), *joined(), lost("rank-1.0"), *going_on, *joiner, *ended("rank-0.0", "rank-2.0")]
+    assert driver.hears(*script) == "finished"
+    assert driver.launcher.started == [*ALL, "rank-1.1", "rank-1.2"]
+    losses = {fields["worker"]: fields for fields in driver.fields("worker.lost")}
+    assert losses.keys() == {"rank-1.0", "rank-1.1"}
+    assert losses["rank-1.1"]["cause"] == "exception"
+    assert losses["rank-1.1"]["evidence"]["exception"] == {"message": "OSError: x"}
+    assert driver.roster.exceptions == [], "the run does not end with it"
+
+
+def test_one_that_fails_before_it_is_connected_is_replaced_as_often_as_any_other(
+    run: Run, config: Config, roster: Roster
+) -> None:
+    driver = Driver(run, config, roster, restarts=2)
+    failures = [ProcessEnded(f"rank-1.{n}", died=False, evidence={"exception": {"message": "x"}}) for n in (1, 2)]
+    script = [*connected(*ALL), *joined(), lost("rank-1.0"), *joined(1, ["rank-0.0", "rank-2.0"], 1, "worker lost")]
+    assert driver.hears(*script, *failures, *ended("rank-0.0", "rank-2.0")) == "finished"
+    assert driver.launcher.started == [*ALL, "rank-1.1", "rank-1.2"]
+    assert "rank 1 is not replaced any more (cluster.restarts=2)" in driver.said
+
+
+@pytest.mark.parametrize("worker", ["rank-1.0", "rank-1.1"])
+def test_an_exception_in_one_that_took_part_or_with_nobody_left_is_a_failure(driver: Driver, worker: str) -> None:
+    others = [lost("rank-0.0"), lost("rank-2.0")] if worker == "rank-1.1" else []
+    failed = ProcessEnded(worker, died=False, evidence={"exception": {"message": "KeyError: x"}})
+    script = [*connected(*ALL), *joined(), *([lost("rank-1.0"), *others] if others else []), failed]
+    assert driver.hears(*script) == "failed"
+
+
 def test_workers_whose_records_do_not_arrive_are_a_failure_that_names_the_folder(driver: Driver) -> None:
     failed = ProcessEnded("rank-0.0", died=False, evidence={"exception": {"message": "DataError"}})
     assert driver.hears(*connected(*ALL), failed) == "failed"

@@ -326,6 +326,17 @@ def test_members_that_do_not_find_each_other_say_so(monkeypatch: pytest.MonkeyPa
         Group(Patient("rank-0.0"), form, Meeting(f"{HOST}:{store.port}"), CPU, HOST, 900.0)  # type: ignore[arg-type]
 
 
+def test_where_the_meeting_cannot_be_reached_the_membership_is_over() -> None:
+    class Unreachable:
+        def prefix(self, name: str) -> None:
+            raise RuntimeError(f"{name}: the connection timed out")
+
+    seats = [Seat(f"rank-{rank}.0", rank, "n") for rank in range(2)]
+    form = Form(3, seats, Source("start", 0), Position(0), [])
+    with pytest.raises(MembershipOver, match="did not find each other: membership-3: the connection timed out"):
+        Group(Patient("rank-0.0"), form, Unreachable(), CPU, HOST, 900.0)  # type: ignore[arg-type]
+
+
 def test_what_is_relied_on_of_gloo() -> None:
     """Collectives have a future, send and receive have none; and those fail when they are waited for again."""
     first, second = groups_of_threads()
