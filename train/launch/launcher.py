@@ -32,6 +32,13 @@ class ClusterLost:
 
 
 @dataclass(frozen=True)
+class ProcessStarted:
+    """There was room for a worker, and its process runs."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
 class ProcessEnded:
     """A worker's process ended. `died` tells a lost process from one that returned or raised an exception."""
 
@@ -58,7 +65,7 @@ class NodesDraining:
     nodes: Mapping[str, float | None]
 
 
-Report = ClusterReady | ClusterRefused | ClusterLost | ProcessEnded | NodesChanged | NodesDraining
+Report = ClusterReady | ClusterRefused | ClusterLost | ProcessStarted | ProcessEnded | NodesChanged | NodesDraining
 
 
 class Launcher(Protocol):

@@ -24,6 +24,7 @@ from train.launch.launcher import (
     NodesChanged,
     NodesDraining,
     ProcessEnded,
+    ProcessStarted,
     Reports,
 )
 
@@ -147,6 +148,8 @@ class RayLauncher:
                     self._reports.put(ClusterRefused(message["reason"]))
                 self._refused = message["reason"]
                 self._ready.set()
+            case "started":
+                self._reports.put(ProcessStarted(**message))
             case "ended":
                 self._reports.put(ProcessEnded(**message))
             case "nodes":

@@ -37,6 +37,7 @@ class _Actor:
 
     handle: Any
     result: Any
+    runs: bool = False
     ended: float | None = None
     error: BaseException | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
@@ -66,6 +67,7 @@ class RayProcess:
             self._look_at_actors()
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _NODES_SECONDS
+                self._look_who_runs()
                 self._look_at_nodes()
 
     def _obey(self) -> bool:
@@ -173,6 +175,13 @@ class RayProcess:
                     actor.evidence["exception"] = {"message": str(actor.error)[:2000]}
                 self._say("ended", worker=worker, died=died, evidence=actor.evidence)
 
+    def _look_who_runs(self) -> None:
+        """An actor waits for room as long as it takes; from when it has some, it is expected to get on."""
+        for worker, actor in self._actors.items():
+            if not actor.runs and actor.ended is None and is_running(actor.handle):
+                actor.runs = True
+                self._say("started", worker=worker)
+
     def _is_known(self, actor: _Actor) -> bool:
         """Whether all that Ray's tables will tell of the actor's end is in its evidence."""
         import ray
@@ -205,6 +214,13 @@ class RayProcess:
             self._draining = dict(draining)
             # Ray's deadlines are in milliseconds, 0 where there is none.
             self._say("draining", nodes={node: ms / 1000 if ms else None for node, ms in draining.items()})
+
+
+def is_running(handle: Any) -> bool:
+    """Whether Ray's tables know a process of the actor."""
+    import ray._private.state
+
+    return bool(ray._private.state.state.actor_table(handle._actor_id.hex()).get("State") == "ALIVE")
 
 
 def evidence_of(handle: Any) -> dict[str, Any]:

@@ -68,6 +68,9 @@ class Supervisor:
             self._ending.look(signals)
             self._take_scale_request()
             self._take(_LOOK_SECONDS)
+            for worker in self._workforce.kill_late():
+                self._losses.expelled(worker, "hung")
+                self._lose_unconnected(worker)
             self._workforce.kill_remaining()
             self._losses.settle()
         self._losses.settle(at_once=True)
@@ -103,6 +106,7 @@ class Supervisor:
             launcher.ClusterReady: self._on_ready,
             launcher.ClusterRefused: self._on_refused,
             launcher.ClusterLost: self._on_cluster_lost,
+            launcher.ProcessStarted: lambda report: self._workforce.has_started(report.worker),
             launcher.ProcessEnded: self._on_process_ended,
             launcher.NodesChanged: self._on_nodes,
             launcher.NodesDraining: self._on_draining,
@@ -111,7 +115,7 @@ class Supervisor:
     # What the coordinator tells.
 
     def _on_connected(self, notice: notices.WorkerConnected) -> None:
-        self._workforce.connected[notice.hello.worker] = notice.hello
+        self._workforce.connect(notice.hello)
         self._losses.watch(notice.hello)
 
     def _on_need_source(self, notice: notices.NeedSource) -> None:
@@ -243,11 +247,7 @@ class Supervisor:
             return
         if self._losses.knows(report.worker):
             return
-        rank = rank_of(report.worker)
-        if self._workforce.has(rank, report.worker):
-            self._losses.begin_unconnected(report.worker, rank)
-            self._display.say(f"rank {rank} was lost while it started", "yellow")
-            self._replace(rank, report.worker)
+        self._lose_unconnected(report.worker)
 
     def _on_nodes(self, report: launcher.NodesChanged) -> None:
         self._roster.watch_nodes({node: dict(state) for node, state in report.nodes.items()})
@@ -267,6 +267,14 @@ class Supervisor:
                 self._replace(hello.rank, worker)
 
     # What follows.
+
+    def _lose_unconnected(self, worker: str) -> None:
+        """A process was lost before it reached the coordinator."""
+        rank = rank_of(worker)
+        if self._workforce.has(rank, worker):
+            self._losses.begin_unconnected(worker, rank)
+            self._display.say(f"rank {rank} was lost while it started", "yellow")
+            self._replace(rank, worker)
 
     def _replace(self, rank: int, worker: str) -> None:
         """Start another process in place of `worker`, unless that keeps failing or is not wanted."""

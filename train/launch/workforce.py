@@ -12,6 +12,7 @@ from recorder.ledger.processes import kill
 from train.config import ClusterConfig
 from train.launch.job import Job, rank_of
 from train.launch.launcher import Launcher
+from train.membership.coordinator import START_SECONDS
 from train.membership.messages import Hello
 from train.membership.server import CoordinatorServer
 
@@ -37,6 +38,7 @@ class Workforce:
         self._fruitless: dict[int, int] = {}
         self._proven: set[str] = set()
         self._to_kill: dict[str, float] = {}
+        self._starting: dict[str, float] = {}  # when each process began that has not connected yet
         self._is_winding_down = False
 
     def has(self, rank: int, worker: str) -> bool:
@@ -135,12 +137,32 @@ class Workforce:
             del self._to_kill[worker]
             self._launcher.kill(worker)
 
+    def has_started(self, worker: str) -> None:
+        """The launcher knows that the process runs."""
+        if worker not in self.connected and worker in self._workers.values():
+            self._starting[worker] = time.monotonic()
+
+    def connect(self, hello: Hello) -> None:
+        """A worker is there."""
+        self.connected[hello.worker] = hello
+        self._starting.pop(hello.worker, None)
+
+    def kill_late(self) -> list[str]:
+        """Kill who has not connected in START_SECONDS; which workers those are."""
+        late = [worker for worker, began in self._starting.items() if time.monotonic() - began > START_SECONDS]
+        for worker in late:
+            del self._starting[worker]
+            self._launcher.kill(worker)
+        return late
+
     def has_ended(self, worker: str) -> None:
         """The launcher knows that the process is gone."""
         self._to_kill.pop(worker, None)
+        self._starting.pop(worker, None)
 
     def lose_all(self) -> None:
         """The whole cluster is gone: what may still run is killed, and everything begins again."""
+        self._starting.clear()
         self.is_open = False
         self._workers.clear()
         for hello in list(self.connected.values()):

@@ -33,6 +33,9 @@ from train.membership.peers import Membership, Peer
 
 # A worker says every half second that it is there; one that is stopped, or whose network is cut, does not.
 SILENT_SECONDS = 10.0
+# From its process to its connection, and from there until it can enter a membership, a worker may take this long each:
+# importing torch from a slow disk takes minutes, and so does compiling a large model.
+START_SECONDS = 900.0
 # Where nobody has come to the exchange yet, a round may take this many times as long as the longest before it; and who
 # has come waits so many times as long for those that are busy.
 _PATIENCE = 10
@@ -120,6 +123,7 @@ class Coordinator:
         for peer in self._peers.values():
             # Some may have been heard, or have arrived, since.
             peer.unheard = min(peer.unheard + seconds, now - peer.last_heard)
+            peer.since = min(peer.since + seconds, now)
             if peer.arrived is not None:
                 peer.arrived = min(peer.arrived + seconds, now)
         if self._membership is not None:
@@ -133,7 +137,7 @@ class Coordinator:
 
     def hello(self, hello: Hello, now: float) -> None:
         """A worker connected."""
-        self._peers[hello.worker] = Peer(hello, now)
+        self._peers[hello.worker] = Peer(hello, now, now)
         self.notices.append(notices.WorkerConnected(hello))
 
     def ready(self, worker: str, message: Ready, now: float) -> None:
@@ -209,6 +213,8 @@ class Coordinator:
             silent = now - peer.last_heard - peer.unheard
             if not peer.gone and silent > limit:
                 self._expel(worker, "silent", {"silent_seconds": round(silent, 3)}, now)
+            elif not peer.gone and peer.seat is None and peer.ready is None and now - peer.since > START_SECONDS:
+                self._expel(worker, "hung", {"waited_seconds": round(now - peer.since, 3)}, now)
         if self._membership is not None and not self.over:
             self._tick_round(self._membership, now)
         elif self._forming_since is not None and now - self._forming_since > self.hang_seconds:

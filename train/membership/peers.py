@@ -9,12 +9,13 @@ from train.membership.messages import Form, Hello, Position, Ready, Vote
 
 @dataclass
 class Peer:
-    """A connected worker. `seat` is the last membership it was in, `leaving` why it is asked to go.
+    """A connected worker. `seat` is the last membership it was in, `leaving` why it is to go, `since` when it came.
 
     Of the time since `last_heard` nobody could have heard it for `unheard` seconds.
     """
 
     hello: Hello
+    since: float
     last_heard: float
     unheard: float = 0.0
     ready: Ready | None = None

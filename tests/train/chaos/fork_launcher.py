@@ -17,7 +17,7 @@ from chaos_faults import Fault
 from chaos_folder import Folder
 
 from train.launch.job import Job
-from train.launch.launcher import NodesChanged, ProcessEnded, Reports
+from train.launch.launcher import NodesChanged, ProcessEnded, ProcessStarted, Reports
 
 _HERE = Path(__file__).parent
 
@@ -86,6 +86,7 @@ class ForkLauncher:
         faults = [asdict(fault) for fault in self._faults if fault.worker == job.worker]
         node = self._living(self._nodes[job.rank])
         self._server.tell("start", run=self._run, job=job.message(), node=node, folder=folder, faults=faults)
+        self._reports.put(ProcessStarted(job.worker))
 
     def kill(self, worker: str) -> None:
         """See `Launcher.kill`."""

@@ -23,7 +23,7 @@ from ray import cloudpickle
 from ray.core.generated import common_pb2, gcs_pb2
 
 from recorder.nodes.cause import cause
-from train.launch.ray_process import evidence_of
+from train.launch.ray_process import evidence_of, is_running
 
 
 def test_the_pinned_version_is_installed() -> None:
@@ -127,6 +127,7 @@ def complete_evidence(handle: Any) -> dict[str, Any]:
 def test_a_killed_process_is_a_death_and_ray_does_not_know_whose_fault(cluster: Nodes) -> None:
     handle = start()
     pid = ray.get(handle.pid.remote())
+    assert is_running(handle)
     result = handle.wait.remote()
     os.kill(pid, signal.SIGKILL)
     assert isinstance(end_of(result), ray.exceptions.RayActorError)

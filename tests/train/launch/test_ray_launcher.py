@@ -126,6 +126,7 @@ def test_the_drivers_address_is_that_by_which_workers_reach_it(
 def test_what_happens_is_reported(stand_in: StandIn, config: Config, reports: queue.SimpleQueue[Any]) -> None:
     nodes = {"a": {"alive": True, "address": "10.0.0.1", "death_reason": 0, "death_message": ""}}
     said = [
+        {"say": "started", "worker": "rank-0.0"},
         {"say": "ended", **ENDED},
         {"say": "nodes", "nodes": nodes, "workers": 4},
         {"say": "draining", "nodes": {"a": 1.5, "b": None}},
@@ -135,6 +136,7 @@ def test_what_happens_is_reported(stand_in: StandIn, config: Config, reports: qu
     starter.wait_until_ready()
     starter.start(make_job(0, 0))
     assert [reports.get(timeout=60) for _ in said] == [
+        launcher.ProcessStarted("rank-0.0"),
         launcher.ProcessEnded("rank-0.0", died=True, evidence={"exit_code": 3}),
         launcher.NodesChanged(nodes, 4),
         launcher.NodesDraining({"a": 1.5, "b": None}),

@@ -21,7 +21,15 @@ from recorder.run import Run
 from recorder.scale_request import ScaleRequest
 from train.config import ClusterConfig, Config
 from train.launch import workforce
-from train.launch.launcher import ClusterLost, ClusterReady, ClusterRefused, NodesChanged, NodesDraining, ProcessEnded
+from train.launch.launcher import (
+    ClusterLost,
+    ClusterReady,
+    ClusterRefused,
+    NodesChanged,
+    NodesDraining,
+    ProcessEnded,
+    ProcessStarted,
+)
 from train.launch.progress import ProgressDisplay
 from train.launch.roster import Roster
 from train.launch.sources import Sources
@@ -91,6 +99,22 @@ class Driver:
         return [event["fields"] for event in events_of(self.run.path, type)]
 
 
+class Later(Signals):
+    """No signals; the driver is told these items when it has dealt with those before."""
+
+    def __init__(self, driver: Driver, items: list[Any]) -> None:
+        self._looks = 0
+        self._driver = driver
+        self._items = items
+
+    @property
+    def received(self) -> list[signal.Signals]:  # type: ignore[override]
+        self._looks += 1
+        if self._looks == 3:
+            self._driver.tell(*self._items)
+        return []
+
+
 @pytest.fixture
 def driver(run: Run, config: Config, roster: Roster) -> Driver:
     return Driver(run, config, roster)
@@ -147,6 +171,22 @@ def test_a_worker_that_dies_before_it_is_connected_is_lost_and_replaced(driver: 
     assert driver.launcher.started == [*ALL, "rank-1.1"]
     (fields,) = driver.fields("worker.lost")
     assert (fields["worker"], fields["membership"], fields["cause"]) == ("rank-1.0", None, "out of memory")
+
+
+def test_a_worker_that_hangs_before_it_is_connected_is_lost_and_replaced(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that waits for room is not late, nor is one that has connected."""
+    monkeypatch.setattr(workforce, "START_SECONDS", -1.0)
+    driver.tell(*connected("rank-0.0"), ProcessStarted("rank-0.0"), ProcessStarted("rank-1.0"))
+    died = ProcessEnded("rank-1.0", died=True)
+    then = [*connected("rank-1.1"), died, *joined(0, ["rank-0.0", "rank-1.1"]), *ended("rank-0.0", "rank-1.1")]
+    assert driver.hears(signals=Later(driver, then)) == "finished"
+    assert driver.launcher.started == [*ALL, "rank-1.1"]
+    assert driver.launcher.killed == ["rank-1.0"]
+    assert [(fields["worker"], fields["cause"]) for fields in driver.fields("worker.lost")] == [
+        ("rank-1.0", "expelled: hung")
+    ]
 
 
 def test_whichever_tells_of_a_death_first_it_is_one_loss(driver: Driver) -> None:

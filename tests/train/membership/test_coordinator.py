@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from simulated_run import EVALUATION_EVERY, HANG_SECONDS, STEPS, TICK, SimulatedRun, SimulatedWorker, hello
 
 from train.membership import notices
-from train.membership.coordinator import Coordinator, longest_wait
+from train.membership.coordinator import START_SECONDS, Coordinator, longest_wait
 from train.membership.messages import Arrived, Busy, Commit, Form, Position, Ready, Source, Stage, Vote
 
 Notice = TypeVar("Notice")
@@ -336,6 +336,21 @@ def test_what_an_expelled_worker_still_says_ends_no_membership() -> None:
     coordinator.ready(worker.name, Ready(Position(3), []), run.now)
     assert coordinator._membership is not None
     assert not coordinator._membership.changing
+
+
+def test_who_cannot_enter_a_membership_in_time_is_expelled() -> None:
+    """It pings, from a thread of its own, and what it prepares itself with does not end."""
+    coordinator = Coordinator(2, HANG_SECONDS)
+    coordinator.hello(hello("rank-0.0"), 0.0)
+    coordinator.hello(hello("rank-1.0"), 0.0)
+    coordinator.ready("rank-0.0", Ready(None, []), 1.0)
+    for now in (START_SECONDS, START_SECONDS + TICK):
+        for worker in ("rank-0.0", "rank-1.0"):
+            coordinator.heard(worker, now)
+        assert not any(isinstance(notice, notices.WorkerExpelled) for notice in coordinator.notices)
+        coordinator.tick(now)
+    (expelled,) = [notice for notice in coordinator.notices if isinstance(notice, notices.WorkerExpelled)]
+    assert (expelled.hello.worker, expelled.reason, expelled.membership) == ("rank-1.0", "hung", None)
 
 
 def test_one_wrong_result_among_three_is_expelled() -> None:
