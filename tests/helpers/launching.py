@@ -91,5 +91,8 @@ class NotingCoordinator:
     def died(self, worker: str) -> None:
         self.told.append(("died", worker))
 
+    def urge(self, worker: str, reason: str, now: float) -> None:
+        self.told.append(("urge", worker, reason))
+
     def save_soon(self) -> None:
         self.told.append(("save_soon",))

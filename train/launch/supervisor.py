@@ -12,6 +12,7 @@ from recorder.run import Run
 from recorder.scale_request import ScaleRequest
 from train.config import ClusterConfig
 from train.launch import launcher
+from train.launch.draining import Draining
 from train.launch.ending import Ending
 from train.launch.job import rank_of
 from train.launch.launcher import Launcher, Reports
@@ -22,6 +23,7 @@ from train.launch.signals import StopSignals
 from train.launch.sources import Sources
 from train.launch.workforce import MakeJob, Workforce
 from train.membership import notices
+from train.membership.messages import Hello
 from train.membership.server import CoordinatorServer
 
 _LOOK_SECONDS = 0.1
@@ -51,6 +53,7 @@ class Supervisor:
         self._display = display
         self._workforce = Workforce(config, starter, server, make_job)
         self._ending = Ending(run, config, self._workforce, roster, display)
+        self._draining = Draining(self._workforce, server, roster, display, self._replace_drained)
         self._losses = Losses(run, roster)
         self._scale_request = ScaleRequest(run.path.parent, run.id)
         self._scale_request.take()  # what was asked of an earlier attempt
@@ -66,6 +69,7 @@ class Supervisor:
         while self._ending.outcome is None:
             self._run.check()
             self._ending.look(signals)
+            self._draining.look()
             self._take_scale_request()
             self._take(_LOOK_SECONDS)
             for worker in self._workforce.kill_late():
@@ -109,7 +113,7 @@ class Supervisor:
             launcher.ProcessStarted: lambda report: self._workforce.has_started(report.worker),
             launcher.ProcessEnded: self._on_process_ended,
             launcher.NodesChanged: self._on_nodes,
-            launcher.NodesDraining: self._on_draining,
+            launcher.NodesDraining: lambda report: self._draining.announce(report.nodes),
         }
 
     # What the coordinator tells.
@@ -117,6 +121,7 @@ class Supervisor:
     def _on_connected(self, notice: notices.WorkerConnected) -> None:
         self._workforce.connect(notice.hello)
         self._losses.watch(notice.hello)
+        self._draining.let_go(notice.hello)
 
     def _on_need_source(self, notice: notices.NeedSource) -> None:
         spare = [hello.pid for hello in self._workforce.connected.values()]
@@ -232,6 +237,7 @@ class Supervisor:
         self._workforce.has_ended(report.worker)
         if report.worker in self._departing:
             # It was killed on its way out.
+            self._workforce.has_left(report.worker)
             self._departing.discard(report.worker)
             self._complete_rows()
         self._losses.explain(report.worker, dict(report.evidence))
@@ -253,19 +259,6 @@ class Supervisor:
         self._roster.watch_nodes({node: dict(state) for node, state in report.nodes.items()})
         self._workforce.make_room(report.workers)
 
-    def _on_draining(self, report: launcher.NodesDraining) -> None:
-        for node, deadline in report.nodes.items():
-            if self._roster.node_drains(node, deadline):
-                self._display.say(f"node {node[:12]} is being drained: its workers leave at a step boundary", "yellow")
-        if all(hello.node in report.nodes for hello in self._workforce.connected.values()):
-            # Nobody may be there in time to take the state over.
-            self._server.call(lambda coordinator, _: coordinator.save_soon())
-        for worker, hello in list(self._workforce.connected.items()):
-            if hello.node in report.nodes:
-                self._workforce.let_go(worker, "its node is drained")
-                # Who leaves may have to wait for who comes.
-                self._replace(hello.rank, worker)
-
     # What follows.
 
     def _lose_unconnected(self, worker: str) -> None:
@@ -276,15 +269,18 @@ class Supervisor:
             self._display.say(f"rank {rank} was lost while it started", "yellow")
             self._replace(rank, worker)
 
-    def _replace(self, rank: int, worker: str) -> None:
-        """Start another process in place of `worker`, unless that keeps failing or is not wanted."""
+    def _replace(self, rank: int, worker: str, in_vain: bool = True) -> None:
+        """Start another process in place of `worker`, unless that was too often `in_vain` or is not wanted."""
         if not self._workforce.has(rank, worker):
             return
         if self._ending.is_near:
             self._workforce.give_up(rank)
-        elif not self._workforce.replace(rank):
+        elif not self._workforce.replace(rank, in_vain):
             restarts = self._config.restarts
             self._display.say(f"rank {rank} is not replaced any more (cluster.restarts={restarts})", "yellow")
+
+    def _replace_drained(self, hello: Hello) -> None:
+        self._replace(hello.rank, hello.worker, in_vain=False)
 
     def _take_scale_request(self) -> None:
         """Go on with another number of workers, if somebody asked for it."""

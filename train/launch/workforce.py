@@ -87,10 +87,10 @@ class Workforce:
         self._workers[rank] = job.worker
         self._launcher.start(job)
 
-    def replace(self, rank: int) -> bool:
+    def replace(self, rank: int, in_vain: bool = True) -> bool:
         """Start another process for the rank; not if that was in vain `cluster.restarts` times in a row."""
         self.give_up(rank)
-        self._fruitless[rank] = self._fruitless.get(rank, 0) + 1
+        self._fruitless[rank] = self._fruitless.get(rank, 0) + in_vain
         if self._fruitless[rank] > self._config.restarts:
             return False
         self.start(rank)
@@ -118,6 +118,10 @@ class Workforce:
     def let_go(self, worker: str, reason: str) -> None:
         """Have a worker leave at a step boundary."""
         self._server.call(lambda coordinator, now: coordinator.let_go(worker, reason, now))
+
+    def urge(self, worker: str, reason: str) -> None:
+        """Have a worker leave soon, also where too few stay: then a checkpoint is saved first."""
+        self._server.call(lambda coordinator, now: coordinator.urge(worker, reason, now))
 
     def kill(self, hello: Hello, at_once: bool) -> None:
         """Make sure that a worker is dead: nothing it still does may reach the run.

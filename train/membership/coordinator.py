@@ -114,6 +114,12 @@ class Coordinator:
         if worker in self._peers:
             self.hang_ups.append(worker)
 
+    def urge(self, worker: str, reason: str, now: float) -> None:
+        """A worker is to leave soon, also where too few stay: then a checkpoint is saved before that."""
+        if worker in self._peers:
+            self._peers[worker].urged = True
+            self.let_go(worker, reason, now)
+
     def save_soon(self) -> None:
         """After the next step a checkpoint is written, whether one is due or not."""
         self._save = True
@@ -236,7 +242,11 @@ class Coordinator:
         if len(votes) < len(current.workers):
             return
         if len({(vote.subject, vote.step, vote.digest) for vote in votes.values()}) == 1:
-            self._commit(current, next(iter(votes.values())), now)
+            vote = next(iter(votes.values()))
+            if current.parting and vote.subject == "sum" and (urged := self._cornered(current)):
+                self._part(urged, now)
+            else:
+                self._commit(current, vote, now)
         else:
             self._settle_difference(votes, now)
 
@@ -252,6 +262,8 @@ class Coordinator:
             self.notices.append(notices.EndAgreed(vote.digest))
         if current.round == 0:
             self.notices.append(notices.FirstCommit(self._number, vote.step, now))
+        if vote.subject == "sum" and self._cornered(current):
+            self._save = current.parting = True
         save = self._save and vote.subject == "sum"
         self._save &= not save
         # An evaluation is done when it is recorded: until then nobody leaves or joins, or it would be done again.
@@ -292,6 +304,21 @@ class Coordinator:
                 break
             leaving.append(seat.worker)
         return leaving
+
+    def _cornered(self, current: Membership) -> list[str]:
+        """The members that must leave, but cannot without the others having to wait, or the state going with them."""
+        urged = [worker for worker in current.workers if self._peers[worker].urged]
+        able = self._able_to_leave(current) if urged else []
+        return [worker for worker in urged if worker not in able]
+
+    def _part(self, urged: list[str], now: float) -> None:
+        """Let members go that had to stay for the checkpoint; the step since then is dropped, and no other is lost."""
+        for worker in urged:
+            peer = self._peers[worker]
+            self.notices.append(notices.WorkerLeft(peer.hello, self.step, peer.leaving or ""))
+            self._dismiss(peer, peer.leaving or "")
+        self._drop_round("worker left", now)
+        self._try_to_form(now)
 
     def _settle_difference(self, votes: dict[str, Vote], now: float) -> None:
         """Most members are right and the others are expelled; without a majority nobody can tell, and the run stops."""
@@ -389,6 +416,8 @@ class Coordinator:
             self._forming_since = now
         if len(able) < self._expected and not self._patience_is_over:
             return False
+        if any(peer.urged and peer.gone for peer in self._peers.values()):
+            return False  # it is still writing the checkpoint to begin with
         if self._source is not None and self._source.kind == "memory" and not _holders(able, self._source.step):
             self._source, self._asked = None, False
         if self._source is None and not self._asked:

@@ -23,6 +23,7 @@ class Peer:
     arrived: float | None = None
     vote: Vote | None = None
     leaving: str | None = None
+    urged: bool = False  # to leave also where too few stay
     gone: bool = False  # has ended its work, was let go, or was expelled
 
     @property
@@ -33,8 +34,9 @@ class Peer:
 
 @dataclass
 class Membership:
-    """The running membership and its present round. `changing`: it ends with this round, for somebody joins.
+    """The running membership and its present round.
 
+    `changing`: it ends with this round, for somebody joins. `parting`: a checkpoint is saved for those who must leave.
     `busy` is when a member said last that it gets on with what the others wait for in this round.
     """
 
@@ -43,6 +45,7 @@ class Membership:
     round: int = 0
     busy: float | None = None
     changing: bool = False
+    parting: bool = False
 
     @property
     def workers(self) -> list[str]:

@@ -12,7 +12,19 @@ from simulated_run import EVALUATION_EVERY, HANG_SECONDS, STEPS, TICK, Simulated
 
 from train.membership import notices
 from train.membership.coordinator import START_SECONDS, Coordinator, longest_wait
-from train.membership.messages import Arrived, Busy, Commit, Form, Position, Ready, Source, Stage, Vote
+from train.membership.messages import (
+    Arrived,
+    Busy,
+    Commit,
+    Dismiss,
+    Ended,
+    Form,
+    Position,
+    Ready,
+    Source,
+    Stage,
+    Vote,
+)
 
 Notice = TypeVar("Notice")
 
@@ -351,6 +363,28 @@ def test_who_cannot_enter_a_membership_in_time_is_expelled() -> None:
         coordinator.tick(now)
     (expelled,) = [notice for notice in coordinator.notices if isinstance(notice, notices.WorkerExpelled)]
     assert (expelled.hello.worker, expelled.reason, expelled.membership) == ("rank-1.0", "hung", None)
+
+
+def test_the_next_begins_when_the_last_that_had_to_leave_has_written_its_checkpoint() -> None:
+    coordinator = Coordinator(1, HANG_SECONDS)
+    coordinator.hello(hello("rank-0.0"), 0.0)
+    coordinator.ready("rank-0.0", Ready(None, []), 0.0)
+    coordinator.begin_from(Source("start", 0), 0.0)
+    coordinator.hello(hello("rank-0.1"), 0.0)
+    coordinator.ready("rank-0.1", Ready(None, []), 0.0)
+    coordinator.urge("rank-0.0", "its node is drained", 0.0)
+    for step in (1, 2):
+        coordinator.vote("rank-0.0", Vote(0, step - 1, "sum", step, "alike"), 0.0)
+    commits = [message for _, message in coordinator.outbox if isinstance(message, Commit)]
+    assert [(commit.round, commit.save) for commit in commits] == [(0, True)], "the second step is dropped"
+    assert ("rank-0.0", Dismiss("its node is drained")) in coordinator.outbox
+    coordinator.notices.clear()
+    coordinator.tick(0.5)
+    coordinator.ended("rank-0.0", Ended("asked to leave"))
+    assert not any(isinstance(notice, notices.NeedSource) for notice in coordinator.notices)
+    coordinator.disconnected("rank-0.0", 1.0)
+    (needs,) = [notice for notice in coordinator.notices if isinstance(notice, notices.NeedSource)]
+    assert needs.reason == "worker left"
 
 
 def test_one_wrong_result_among_three_is_expelled() -> None:
