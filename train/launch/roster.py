@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import deque
 from typing import Any
 
@@ -31,7 +32,10 @@ class Roster:
         self._nodes: dict[str, bool] = {}
         self._redone = 0
         self._redone_seconds = 0.0
-        self._worked: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED_STEPS)
+        self._lock = threading.Lock()
+        self._worked: deque[tuple[int, int, float]] = deque(maxlen=_REMEMBERED_STEPS)  # membership, step, seconds
+        self._reached = 0  # the newest recorded step of those that count: a return takes it back
+        self._returned = 0  # the membership that the last return began
         self._back_to: int | None = None
         self.membership = -1
         self.members: set[str] = set()
@@ -48,9 +52,7 @@ class Roster:
     def observe(self, kind: str, content: dict[str, Any]) -> None:
         """Take one row or event of the run."""
         if kind == "row":
-            self.last_step = max(self.last_step, content["step"])
-            seconds = content.get("step_seconds", 0.0) * len(content.get("worker_rank", []))
-            self._worked.append((content["step"], seconds))
+            self._observe_row(content)
             self.loss = float(content["loss"]) if "loss" in content else None
         elif kind == events.WORKER_JOINED:
             self._compare_determinism(content)
@@ -138,18 +140,38 @@ class Roster:
         if membership == 0:
             return
         self._run.drain()
-        last = max(self.last_step, position.step)
-        committed = last - position.step if back_to is not None else 0
+        with self._lock:
+            last = self._reached = max(self._reached, position.step)
+            committed = last - position.step if back_to is not None else 0
+            if back_to is not None:
+                self._return(membership, position.step)
         self._redone += committed
-        if committed:
-            self._redone_seconds += sum(seconds for step, seconds in list(self._worked) if step > position.step)
-            self._worked.clear()
         goes_on = position.stage == Stage.SETTLED and not position.stopping and position.step < self._config.train.steps
         dropped = goes_on and reason not in {"worker joined", "worker left"}
         if committed or dropped:
             first, last = position.step + 1, max(last, position.step + 1)
             named = {"first": first, "last": last, "membership": membership}
             self._run.event(events.STEP_REDONE, **named, reason=reason, recorded=committed)
+
+    def _observe_row(self, row: dict[str, Any]) -> None:
+        step, membership = row["step"], row.get("membership", self._returned)
+        seconds = row.get("step_seconds", 0.0) * len(row.get("worker_rank", []))
+        with self._lock:
+            self.last_step = max(self.last_step, step)
+            # A row of before the return may be completed after it: it counts no more.
+            if membership >= self._returned:
+                self._reached = max(self._reached, step)
+                self._worked.append((membership, step, seconds))
+
+    def _return(self, membership: int, to: int) -> None:
+        """The steps after `to` are computed again by `membership`, which may have begun with that by now."""
+        before = [row for row in self._worked if row[0] < membership]
+        since = [row for row in self._worked if row[0] >= membership]
+        self._redone_seconds += sum(seconds for _, step, seconds in before if step > to)
+        kept = [row for row in before if row[1] <= to]
+        self._worked = deque([*kept, *since], maxlen=_REMEMBERED_STEPS)
+        self._reached = max([to, *(step for _, step, _ in since)])
+        self._returned = membership
 
     def _compare_determinism(self, worker: dict[str, Any]) -> None:
         """A worker of another class than the run was recorded with cannot be promised the same bits."""

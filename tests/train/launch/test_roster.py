@@ -34,6 +34,17 @@ def reach(run: Run, roster: Roster, step: int, membership: int = 0) -> None:
     assert roster.last_step == step
 
 
+def recompute(run: Run, membership: int, steps: range) -> None:
+    """The members of a membership compute these steps, again half a second each."""
+    workers = [run.worker(f"rank-{rank}", membership, rank, 2) for rank in (8, 9)]
+    for worker in workers:
+        worker.enter(membership, 2)
+        for step in steps:
+            worker.step(step, loss=1.0, step_seconds=0.5)
+        worker.close()
+    run.drain()
+
+
 def test_a_membership_says_who_computes_what_from_which_state(run: Run, roster: Roster) -> None:
     roster.record_membership(formed(0, TWO, 7, source="storage"))
     (changed,) = fields_of(run, "membership.changed")
@@ -101,6 +112,34 @@ def test_committed_steps_are_redone_after_a_return(run: Run, roster: Roster) -> 
     assert [roster.take_redone(), roster.take_redone()] == [(7, 7 * 2 * 0.5), (0, 0.0)]
     roster.record_membership(formed(2, TWO, 17, "worker lost"))
     assert fields_of(run, "step.redone")[1]["recorded"] == 0
+
+
+def test_what_two_returns_in_a_row_cost_is_counted_once(run: Run, roster: Roster) -> None:
+    """From 100 back to 75, and from 80 back to 75: the second time five steps were there. Then deeper, to 60."""
+    roster.record_membership(formed(0, ALL))
+    reach(run, roster, 100)
+    costs = []
+    for membership, to, reached in ((1, 75, 80), (2, 75, 80), (3, 60, 60)):
+        roster.goes_back_to(to)
+        roster.record_membership(formed(membership, TWO, to, "worker lost", "memory"))
+        costs.append(roster.take_redone())
+        if reached > to:
+            recompute(run, membership, range(to + 1, reached + 1))
+    assert costs == [(25, 25.0), (5, 5.0), (20, 20.0)]
+    redone = [(fields["first"], fields["last"], fields["recorded"]) for fields in fields_of(run, "step.redone")]
+    assert redone == [(76, 100, 25), (76, 80, 5), (61, 80, 20)]
+    assert roster.totals()["last_step"] == 100
+
+
+def test_a_row_of_before_a_return_that_is_completed_after_it_does_not_count(roster: Roster) -> None:
+    roster.record_membership(formed(0, ALL))
+    roster.goes_back_to(75)
+    roster.record_membership(formed(1, TWO, 75, "worker lost", "memory"))
+    roster.observe("row", {"step": 100, "membership": 0, "step_seconds": 0.5, "worker_rank": [0, 1]})
+    roster.observe("row", {"step": 76, "membership": 1, "step_seconds": 0.5, "worker_rank": [0, 1]})
+    roster.goes_back_to(75)
+    roster.record_membership(formed(2, TWO, 75, "worker lost", "memory"))
+    assert roster.take_redone() == (1, 1.0)
 
 
 def test_what_is_still_in_a_spool_counts_among_the_steps_that_are_redone(run: Run, roster: Roster) -> None:

@@ -460,6 +460,27 @@ def test_the_state_that_is_gone_back_to_is_told_and_the_redone_steps_recorded(dr
     assert resumed["steps_redone"] == 2
 
 
+def test_each_of_two_losses_in_a_row_costs_what_was_there_to_lose(driver: Driver) -> None:
+    """Both go back to the snapshot of step 3: from 6, and then from 4."""
+    last = (6, 4, 5)
+
+    def compute(notice: notices.FirstCommit) -> None:
+        number = notice.membership
+        recorded_steps(driver.run, f"rank-0.{number}", number, range(4 if number else 1, last[number] + 1), 1)
+        driver.supervisor._on_first_commit(notice)
+
+    driver.supervisor._handle[notices.FirstCommit] = compute
+    script: list[Any] = []
+    for number, step in enumerate(last):
+        worker = f"rank-0.{number}"
+        asked = notices.NeedSource({worker: [3] if number else []}, 3 if number else None, "worker lost")
+        script += [*connected(worker), asked, *joined(number, [worker], 3 if number else 0, "worker lost")]
+        script += [lost(worker, step=step)] if number < 2 else ended(worker)
+    driver.hears(*script)
+    assert [resumed["steps_redone"] for resumed in driver.fields("training.resumed")] == [3, 1]
+    assert [redone["recorded"] for redone in driver.fields("step.redone")] == [3, 1]
+
+
 def test_an_exception_in_a_worker_is_a_failure_that_names_itself(driver: Driver) -> None:
     driver.roster.exceptions.append({"kind": "KeyError"})
     failed = ProcessEnded("rank-0.0", died=False, evidence={"exception": {"message": "KeyError: x"}})
