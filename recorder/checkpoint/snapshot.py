@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,18 +44,13 @@ def memory_folder(bundle: Path, node: str, root: Path | None = None) -> Path:
     return _run_folder(bundle, root) / node
 
 
-def remove_memory(bundle: Path, *, keep_nodes: Collection[str] | None = None, root: Path | None = None) -> None:
-    """Remove all that a run has in this machine's memory or, with `keep_nodes`, what is of other nodes than these.
+def remove_memory(bundle: Path, *, root: Path | None = None) -> None:
+    """Remove all that a run has in this machine's memory.
 
     No process may be saving there. Raises OSError when the bundle's run.json cannot be read.
     """
     run = _run_folder(bundle, root)
-    if keep_nodes is None:
-        shutil.rmtree(run, ignore_errors=True)
-    with suppress(OSError):
-        for path in run.iterdir():
-            if keep_nodes is not None and path.name not in keep_nodes:
-                shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(run, ignore_errors=True)
     remove_empty(run)
 
 

@@ -107,12 +107,10 @@ def test_what_a_run_has_is_removed_and_no_more(tmp_path: Path) -> None:
     }
     for folder in folders.values():
         folder.mkdir(parents=True)
-    remove_memory(one, keep_nodes=["n2", "n3"], root=tmp_path)
-    assert [key for key, folder in folders.items() if folder.exists()] == [(one, "n2"), (other, "n1"), (other, "n2")]
     remove_memory(one, root=tmp_path)
     assert [key for key, folder in folders.items() if folder.exists()] == [(other, "n1"), (other, "n2")]
     remove_memory(one, root=tmp_path)
-    remove_memory(other, keep_nodes=[], root=tmp_path)
+    remove_memory(other, root=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
