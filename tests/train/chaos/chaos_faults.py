@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -45,7 +44,8 @@ class Fault:
     """The `incarnation`-th process of `rank` is hit when it is at `point` for the `call`-th time.
 
     "flip" flips one bit of what is in its memory there: of the sum it has received, or of a weight.
-    With `scope` "node" every worker of its node dies with it, and what the node held in memory; with "all" everyone.
+    With `scope` "node" every worker of its node dies with it; with "all" everyone. What a lost node held in memory is
+    left lying there, as where a node is lost whose machine is not: nobody may use it.
     """
 
     rank: int
@@ -163,8 +163,6 @@ class _Strike:
             if is_alive(process["pid"], process["started"]):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process["pid"], signal.SIGKILL)
-        if lost is not None:
-            shutil.rmtree(self._folder.memory / lost, ignore_errors=True)
         os.kill(os.getpid(), signal.Signals[fault.signal])
 
 

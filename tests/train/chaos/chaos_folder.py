@@ -10,11 +10,10 @@ from typing import Any
 
 
 class Folder:
-    """Who lives on which node, whom a fault hit, and who computed what. `memory` is where nodes have theirs."""
+    """Who lives on which node, whom a fault hit, and who computed what."""
 
-    def __init__(self, path: Path, memory: Path) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.memory = memory
 
     def enter(self, worker: str, node: str, pid: int, started: int) -> None:
         """A worker has been started."""

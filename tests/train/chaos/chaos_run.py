@@ -28,7 +28,7 @@ from recorder.canonical import digest, digest_json
 from recorder.capture.determinism import determinism_class
 from recorder.capture.system import capture_system
 from recorder.capture.torch_build import torch_facts
-from recorder.checkpoint.memory import memory_folder, remove_memory
+from recorder.checkpoint.memory import remove_memory
 from recorder.run import Run
 from train.compose import plain, validate
 from train.config import Config
@@ -117,8 +117,7 @@ class _Act:
             seed=config.seed,
             determinism=self._determinism | {"promised": True},
         )
-        self._memory = memory_folder(self._run.path, "any").parent
-        self._folder = Folder(root / "words" / self._run.id, self._memory)
+        self._folder = Folder(root / "words" / self._run.id)
         self._folder.path.mkdir(parents=True)
         self._inbox: Reports = queue.SimpleQueue()
         self._roster = Roster(self._run, config, self._determinism["id"])

@@ -82,7 +82,7 @@ class ForkLauncher:
 
     def start(self, job: Job) -> None:
         """See `Launcher.start`."""
-        folder = [str(self._folder.path), str(self._folder.memory)]
+        folder = str(self._folder.path)
         faults = [asdict(fault) for fault in self._faults if fault.worker == job.worker]
         node = self._living(self._nodes[job.rank])
         self._server.tell("start", run=self._run, job=job.message(), node=node, folder=folder, faults=faults)

@@ -68,8 +68,8 @@ class Server:
             getattr(self, f"_{order.pop('do')}")(**order)
         return bool(data)
 
-    def _start(self, run: str, job: dict[str, Any], node: str, folder: list[str], faults: list[dict[str, Any]]) -> None:
-        told = Folder(Path(folder[0]), Path(folder[1]))
+    def _start(self, run: str, job: dict[str, Any], node: str, folder: str, faults: list[dict[str, Any]]) -> None:
+        told = Folder(Path(folder))
         worker = Job.from_message(job).worker
         pid = os.fork()
         if pid == 0:

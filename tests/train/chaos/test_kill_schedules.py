@@ -83,6 +83,18 @@ def test_where_nobody_survives_the_newest_state_at_hand_is_taken(
     assert sources == ["start", source]
 
 
+def test_what_a_lost_node_had_in_memory_is_not_used(theatre: Theatre) -> None:
+    """It lies where it was: only its name says that it is of a node that is gone."""
+    killed = Fault(rank=1, incarnation=0, point="forward", call=14, scope="node")
+    plan = Schedule(0, 10, 4, ("node-a", "node-a"), 1, 1, 1000, faults=(killed,))
+    played = theatre.play(plan)
+    check(plan, played, theatre.undisturbed(plan.undisturbed))
+    sources = [changed["source"]["kind"] for changed in facts(played.path, events.MEMBERSHIP_CHANGED)]
+    assert sources == ["start", "start"]
+    saved = {fields["node"] for fields in facts(played.path, events.SNAPSHOT_SAVED)}
+    assert saved == {"node-a", "node-a-again"}
+
+
 def test_a_state_that_came_in_part_is_not_begun_with(theatre: Theatre) -> None:
     """Who gives the state dies while giving it, and nobody else has one: who has a part of it begins at step 0."""
     killed = (Fault(1, 0, "forward", 4), Fault(0, 0, "send", 12))
