@@ -50,7 +50,7 @@ class ActingWorker:
         elif isinstance(message, Commit):
             self._commit(message)
         elif isinstance(message, Dismiss):
-            self.end()
+            self.end(message.reason)
 
     def say_ready(self) -> None:
         """In no membership."""
@@ -68,10 +68,10 @@ class ActingWorker:
         elif step < self._company.pause:
             self._vote("sum", step + 1, "alike")
 
-    def end(self) -> None:
+    def end(self, outcome: str) -> None:
         """It has done its work."""
         self._form = None
-        self._company.do(lambda c: c.ended(self.name, Ended("done")))
+        self._company.do(lambda c: c.ended(self.name, Ended(outcome)))
         self._company.leave(self.name)
 
     def _vote(self, subject: Any, step: int, digest: str) -> None:
@@ -83,7 +83,7 @@ class ActingWorker:
         assert self.position is not None
         self._round += 1
         if self._company.stop_requested() or commit.action == "leave":
-            self.end()
+            self.end("asked to leave" if commit.action == "leave" else "interrupted")
             return
         self.position = Position(self.position.step + 1, Stage.SETTLED)
         if commit.save:

@@ -16,6 +16,18 @@ class Worker:
         start_worker(arguments)
 
 
+def forget(arguments: dict[str, Any]) -> None:
+    """Remove what the run of `job` has in the memory of this node, where workers have brought the code before."""
+    import sys
+    from pathlib import Path
+
+    job = arguments["job"]
+    sys.path.insert(0, str(Path(arguments["code"]) / job["source_digest"]))
+    from recorder.checkpoint.snapshot import remove_memory
+
+    remove_memory(Path(job["bundle"]))
+
+
 def start_worker(arguments: dict[str, Any]) -> None:
     """Unpack `archive` into `code/<digest>` unless it is there, and hand `job` over to `train.worker`.
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,15 @@ class RayLauncher:
     def kill(self, worker: str) -> None:
         """See `Launcher.kill`."""
         self._tell("kill", worker=worker)
+
+    def forget(self, nodes: Collection[str] | None) -> None:
+        """End every worker, and free what the run has in the memory of `nodes`, or of all; `close` waits for that.
+
+        It needs not be done on a cluster started for this run: all of that is in this machine's memory.
+        """
+        if self._config.address != "local" and (nodes is None or nodes):
+            self._closing = True
+            self._tell("forget", nodes=None if nodes is None else sorted(nodes))
 
     def close(self) -> None:
         """See `Launcher.close`."""

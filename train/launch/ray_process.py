@@ -28,6 +28,8 @@ _NODES_SECONDS = 0.5
 _EVIDENCE_SECONDS = 1.0
 # Ray that cannot be had now may be had later: how long to wait before whoever wants it may ask again.
 _REFUSED_SECONDS = 5.0
+# How long the end of a run waits for killed workers, and then for nodes to free its memory.
+_FORGET_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -52,6 +54,7 @@ class RayProcess:
         self._settings: dict[str, Any] = {}
         self._actors: dict[str, _Actor] = {}
         self._archive: Any = None
+        self._job: dict[str, Any] | None = None
         self._nodes: dict[str, dict[str, Any]] = {}
         self._draining: dict[str, int] = {}
         self._end = math.inf
@@ -145,6 +148,7 @@ class RayProcess:
             scheduling_strategy="DEFAULT" if own else "SPREAD",
         ).remote()
         arguments = {"archive": self._archive, "code": self._settings["code"], "job": job}
+        self._job = job
         self._actors[worker] = _Actor(handle, handle.run.remote(arguments))
 
     def _kill(self, worker: str) -> None:
@@ -152,6 +156,28 @@ class RayProcess:
 
         if (actor := self._actors.get(worker)) is not None:
             ray.kill(actor.handle)
+
+    def _forget(self, nodes: list[str] | None) -> None:
+        """Kill every worker, and free what the run has in the memory of `nodes` (None: of all), of those that live."""
+        if self._job is None:
+            return
+        import ray
+        from ray import cloudpickle
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        from train.launch import bootstrap
+
+        alive = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+        there = [NodeAffinitySchedulingStrategy(node, soft=False) for node in alive if nodes is None or node in nodes]
+        if not there:
+            return
+        for actor in self._actors.values():
+            ray.kill(actor.handle)
+        _wait([actor.result for actor in self._actors.values()])
+        cloudpickle.register_pickle_by_value(bootstrap)
+        task: Any = ray.remote(bootstrap.forget)
+        arguments = {"code": self._settings["code"], "job": self._job}
+        _wait([task.options(num_cpus=0, max_retries=0, scheduling_strategy=one).remote(arguments) for one in there])
 
     def _look_at_actors(self) -> None:
         import ray
@@ -214,6 +240,14 @@ class RayProcess:
             self._draining = dict(draining)
             # Ray's deadlines are in milliseconds, 0 where there is none.
             self._say("draining", nodes={node: ms / 1000 if ms else None for node, ms in draining.items()})
+
+
+def _wait(results: list[Any]) -> None:
+    """Wait for the end of all, whatever it is, but not for long."""
+    import ray
+
+    if results:
+        ray.wait(results, num_returns=len(results), timeout=_FORGET_SECONDS)
 
 
 def is_running(handle: Any) -> bool:

@@ -244,7 +244,10 @@ class Session:
             self._run, cluster, launcher, server, self._inbox, job, sources, self._roster, self._display
         )
         try:
-            return supervisor.run_to_end(signals, room)
+            outcome = supervisor.run_to_end(signals, room)
+            # An earlier attempt may have been on other nodes.
+            launcher.forget(supervisor.untidy_nodes if self._run.attempt == 1 else None)
+            return outcome
         finally:
             server.close()
 

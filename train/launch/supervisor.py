@@ -80,6 +80,11 @@ class Supervisor:
         self._losses.settle(at_once=True)
         return self._ending.outcome
 
+    @property
+    def untidy_nodes(self) -> set[str]:
+        """The nodes in whose memory snapshots of the run may be left."""
+        return self._workforce.untidy
+
     def _take(self, seconds: float) -> None:
         """Wait for what comes next, and deal with all that is there."""
         deadline = time.monotonic() + seconds
@@ -179,7 +184,7 @@ class Supervisor:
         self._ending.agree(notice.outcome)
 
     def _on_ended(self, notice: notices.WorkerEnded) -> None:
-        self._workforce.has_left(notice.worker)
+        self._workforce.has_left(notice.worker, notice.outcome in {"finished", "interrupted"})
         if notice.worker in self._departing:
             self._departing.discard(notice.worker)
             self._complete_rows()

@@ -28,6 +28,7 @@ class Workforce:
         self.scale = config.workers
         self.connected: dict[str, Hello] = {}
         self.is_open = False  # whether there is a cluster to start workers on
+        self.untidy: set[str] = set()  # nodes in whose memory there may be snapshots
         self._config = config
         self._launcher = launcher
         self._server = server
@@ -100,9 +101,15 @@ class Workforce:
         """The rank's process is lost, or leaves."""
         self._workers.pop(rank, None)
 
-    def has_left(self, worker: str) -> None:
-        """A worker has done its work: it is not there any more, and its end is no loss."""
-        if (hello := self.connected.pop(worker, None)) and self.has(hello.rank, worker):
+    def has_left(self, worker: str, is_tidy: bool = False) -> None:
+        """A worker has done its work: it is not there any more, and its end is no loss.
+
+        One that stayed to the end `is_tidy`: it has removed the snapshots on its node.
+        """
+        hello = self.connected.pop(worker, None)
+        if hello is not None and is_tidy:
+            self.untidy.discard(hello.node)
+        if hello is not None and self.has(hello.rank, worker):
             self.give_up(hello.rank)
 
     def took_part(self, workers: Collection[str]) -> None:
@@ -149,6 +156,7 @@ class Workforce:
     def connect(self, hello: Hello) -> None:
         """A worker is there."""
         self.connected[hello.worker] = hello
+        self.untidy.add(hello.node)
         self._starting.pop(hello.worker, None)
 
     def kill_late(self) -> list[str]:

@@ -60,6 +60,7 @@ def test_the_only_worker_saves_and_leaves_and_the_next_begins_with_what_it_saved
     assert restored(single) == [("storage", 2)]
     assert single.fields("step.redone") == []
     assert single.company.coordinator.step == 6
+    assert single.supervisor.untidy_nodes == {"node-b"}, "what was saved in its memory is still there"
 
 
 def test_until_then_it_goes_on(single: CompanyDriver) -> None:

@@ -21,6 +21,7 @@ from helpers.clusters import Nodes, nodes
 from helpers.commands import wait_until_gone
 from ray import cloudpickle
 from ray.core.generated import common_pb2, gcs_pb2
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from recorder.nodes.cause import cause
 from train.launch.ray_process import evidence_of, is_running
@@ -138,6 +139,18 @@ def test_a_killed_process_is_a_death_and_ray_does_not_know_whose_fault(cluster: 
     assert evidence["node"]["alive"] is True
     assert cause(evidence) == "unknown"
     assert cause(evidence | {"exit_signal": "SIGKILL"}) == "signal SIGKILL"
+
+
+@pytest.mark.cluster
+def test_a_task_is_done_on_the_node_that_is_named(cluster: Nodes) -> None:
+    def where() -> str:
+        return str(ray.get_runtime_context().get_node_id())
+
+    task: Any = ray.remote(where)
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    there = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+    done = [task.options(num_cpus=0, max_retries=0, scheduling_strategy=one).remote() for one in there]
+    assert ray.get(done, timeout=60) == nodes
 
 
 @pytest.mark.cluster

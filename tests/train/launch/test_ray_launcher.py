@@ -12,14 +12,18 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from helpers.commands import REPOSITORY
 from helpers.launching import make_job
 
+from recorder.checkpoint import snapshot
+from recorder.checkpoint.memory import memory_folder
 from recorder.errors import MachineError
 from train.config import ClusterConfig, Config
-from train.launch import launcher, ray_launcher, ray_process
+from train.launch import bootstrap, launcher, ray_launcher, ray_process
 from train.launch.ray_launcher import RayLauncher
 from train.launch.ray_process import RayProcess
 
@@ -100,6 +104,7 @@ def test_everything_is_told_in_order(
     starter.use_source(tmp_path / "source.tar.gz", tmp_path / "code")
     starter.start(job)
     starter.kill("rank-1.2")
+    starter.forget({"node-b"})
     starter.close()
     assert stand_in.told() == [
         {"do": "open", "address": "local", "workers": 3, "cpus_per_worker": 2, "gpus": 0, "name": "demo"},
@@ -121,6 +126,23 @@ def test_the_drivers_address_is_that_by_which_workers_reach_it(
     starter.wait_until_ready()
     assert starter.address == own
     starter.close()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "told"), [({"b", "a"}, [["a", "b"]]), (None, [None]), (set(), [])], ids=["some", "all", "none"]
+)
+def test_nodes_of_somebody_elses_cluster_are_tidied_at_the_end(
+    stand_in: StandIn,
+    config: Config,
+    reports: queue.SimpleQueue[Any],
+    nodes: set[str] | None,
+    told: list[list[str] | None],
+) -> None:
+    starter = launch(config, reports, address="auto")
+    starter.wait_until_ready()
+    starter.forget(nodes)
+    starter.close()
+    assert [order["nodes"] for order in stand_in.told() if order["do"] == "forget"] == told
 
 
 def test_what_happens_is_reported(stand_in: StandIn, config: Config, reports: queue.SimpleQueue[Any]) -> None:
@@ -254,6 +276,79 @@ def test_the_process_ends_after_it_could_not_have_ray(
     said = json.loads(driver.recv(1 << 16))
     reason = "Ray cannot be reached with cluster.address=10.0.0.9:6379: nobody is there"
     assert said == {"say": "refused", "reason": reason}
+
+
+class Cluster:
+    """As much of Ray as ends a run on two nodes, one of which is lost."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+        self.exceptions = type("exceptions", (), {"RayActorError": RuntimeError})
+
+    def kill(self, handle: str) -> None:
+        self.done.append(("kill", handle))
+
+    def wait(self, results: list[Any], num_returns: int, timeout: float) -> None:
+        assert num_returns == len(results) > 0
+        assert timeout <= 5
+        self.done.append(("wait", results))
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"NodeID": node, "Alive": alive} for node, alive in (("a", True), ("b", False), ("c", True))]
+
+    def remote(self, function: Any) -> Any:
+        class Task:
+            def __init__(self, node: str = "") -> None:
+                self._node = node
+
+            def options(self, num_cpus: int, max_retries: int, scheduling_strategy: tuple[str, bool]) -> Task:
+                assert (num_cpus, max_retries, scheduling_strategy[1]) == (0, 0, False)
+                return Task(scheduling_strategy[0])
+
+            def remote(self, arguments: dict[str, Any]) -> Any:
+                return (function.__name__, self._node, arguments["code"], arguments["job"]["bundle"])
+
+        return Task()
+
+
+@pytest.mark.parametrize(("nodes", "asked"), [(["b", "c"], ["c"]), (None, ["a", "c"])])
+def test_what_is_in_memory_is_removed_on_nodes_that_live_when_no_worker_is_left(
+    channel: tuple[RayProcess, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+    nodes: list[str] | None,
+    asked: list[str],
+) -> None:
+    cluster = Cluster()
+    strategies = ModuleType("ray.util.scheduling_strategies")
+    strategies.NodeAffinitySchedulingStrategy = lambda node, soft: (node, soft)  # type: ignore[attr-defined]
+    cluster.cloudpickle = ModuleType("cloudpickle")  # type: ignore[attr-defined]
+    cluster.cloudpickle.register_pickle_by_value = lambda module: None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ray", cluster)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "ray.util.scheduling_strategies", strategies)
+    process, _ = channel
+    process._forget(nodes)
+    assert cluster.done == [], "nobody was started"
+    process._settings = {"code": "/code"}
+    process._job = make_job(0, 0).message()
+    process._actors["rank-0.0"] = ray_process._Actor("handle", "result")
+    process._forget(["b"])
+    assert cluster.done == [], "nobody is waited for in vain"
+    process._forget(nodes)
+    tasks = [("forget", node, "/code", "bundle") for node in asked]
+    assert cluster.done == [("kill", "handle"), ("wait", ["result"]), ("wait", tasks)]
+
+
+def test_a_node_forgets_what_the_run_has_in_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "_ROOT", tmp_path / "memory")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    bundle = tmp_path / "runs" / "demo"
+    bundle.mkdir(parents=True)
+    (bundle / "run.json").write_text("{}")
+    folder = memory_folder(bundle, "node-a") / "step-00000010"
+    folder.mkdir(parents=True)
+    job = make_job(0, 0).message() | {"bundle": str(bundle), "source_digest": REPOSITORY.name}
+    bootstrap.forget({"code": str(REPOSITORY.parent), "job": job})
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["demo", "memory", "run.json", "runs"]
 
 
 @pytest.mark.parametrize("how", ["is told to", "is alone", "is told to in pieces"])
