@@ -70,11 +70,15 @@ class Workforce:
         self._server.call(lambda coordinator, now: coordinator.make_do(now))
 
     def set_scale(self, workers: int) -> None:
-        """Go on with that many: more are started, or the highest ranks leave at a step boundary."""
+        """Go on with that many: more are started, or the highest ranks leave at a step boundary.
+
+        Where there is no cluster, they are started with all others when there is one.
+        """
         before, self.scale = self.scale, workers
         self.make_room(self._room)
-        for rank in range(before, workers):
-            self.start(rank)
+        if self.is_open:
+            for rank in range(before, workers):
+                self.start(rank)
         for rank in range(workers, before):
             if worker := self._workers.pop(rank, None):
                 self.let_go(worker, "scaled down")
@@ -154,10 +158,12 @@ class Workforce:
             self._starting[worker] = time.monotonic()
 
     def connect(self, hello: Hello) -> None:
-        """A worker is there."""
+        """A worker is there. One that was given up meanwhile is let go: a rank has one worker."""
         self.connected[hello.worker] = hello
         self.untidy.add(hello.node)
         self._starting.pop(hello.worker, None)
+        if not self.has(hello.rank, hello.worker):
+            self.let_go(hello.worker, "another one was started in its place")
 
     def kill_late(self) -> list[str]:
         """Kill who has not connected in START_SECONDS; which workers those are."""

@@ -623,6 +623,24 @@ def test_a_run_is_scaled_on_request(driver: Driver, workers: int, started: list[
     assert changed == ([] if workers in {0, 3} else [(3, workers)])
 
 
+def test_a_run_that_is_scaled_while_its_cluster_is_lost_starts_each_rank_once(driver: Driver) -> None:
+    workforce = driver.supervisor._workforce
+    workforce.start_all(3)
+    workforce.lose_all()
+    workforce.set_scale(4)
+    assert driver.launcher.started == ALL
+    workforce.start_all(4)
+    assert driver.launcher.started == [*ALL, "rank-0.1", "rank-1.1", "rank-2.1", "rank-3.0"]
+
+
+def test_who_comes_after_it_was_given_up_is_let_go(driver: Driver) -> None:
+    """A process that was slow to connect, and has been replaced by then."""
+    died = ProcessEnded("rank-1.0", died=True)
+    driver.hears(*connected("rank-0.0"), died, *connected("rank-1.0", "rank-1.1", "rank-2.0"), *joined(), *ENDED)
+    told = [told for told in driver.coordinator.told if told[0] == "let_go"]
+    assert told == [("let_go", "rank-1.0", "another one was started in its place")]
+
+
 def test_a_request_to_an_earlier_attempt_is_forgotten(run: Run, config: Config, roster: Roster, tmp_path: Path) -> None:
     ScaleRequest(run.path.parent, run.id).put(1)
     driver = Driver(run, config, roster)
