@@ -29,6 +29,7 @@ class Roster:
         self._config = config
         self._determinism = determinism
         self._first_environment: dict[str, Any] | None = None
+        self.checkpoint_every = config.checkpoint.every
         self._nodes: dict[str, bool] = {}
         self._redone = 0
         self._redone_seconds = 0.0

@@ -13,6 +13,7 @@ from recorder.scale_request import ScaleRequest
 from train.config import ClusterConfig
 from train.launch import launcher
 from train.launch.draining import Draining
+from train.launch.due_checkpoint import DueCheckpoint
 from train.launch.ending import Ending
 from train.launch.job import rank_of
 from train.launch.launcher import Launcher, Reports
@@ -54,6 +55,7 @@ class Supervisor:
         self._workforce = Workforce(config, starter, server, make_job)
         self._ending = Ending(run, config, self._workforce, roster, display)
         self._draining = Draining(self._workforce, server, roster, display, self._replace_drained)
+        self._due = DueCheckpoint(run, roster.checkpoint_every, server)
         self._losses = Losses(run, roster)
         self._scale_request = ScaleRequest(run.path.parent, run.id)
         self._scale_request.take()  # what was asked of an earlier attempt
@@ -136,6 +138,7 @@ class Supervisor:
 
     def _on_formed(self, notice: notices.Formed) -> None:
         self._roster.record_membership(notice)
+        self._due.look(notice.form)
 
     def _on_first_commit(self, notice: notices.FirstCommit) -> None:
         self._roster.committed()
@@ -147,6 +150,7 @@ class Supervisor:
         hello = notice.hello
         self._workforce.connected.pop(hello.worker, None)
         self._departing.discard(hello.worker)
+        self._due.lose(hello.worker)
         self._workforce.kill(hello, at_once=hello.worker in self._expelled)
         if not self._losses.knows(hello.worker):
             # The launcher may have been first, where a process died as it connected.
@@ -242,6 +246,7 @@ class Supervisor:
         self._workforce.has_ended(report.worker)
         if report.worker in self._departing:
             # It was killed on its way out.
+            self._due.lose(report.worker)
             self._workforce.has_left(report.worker)
             self._departing.discard(report.worker)
             self._complete_rows()
