@@ -18,6 +18,7 @@ from train.launch.ending import Ending
 from train.launch.job import rank_of
 from train.launch.launcher import Launcher, Reports
 from train.launch.losses import Losses
+from train.launch.outage import Outage
 from train.launch.progress import ProgressDisplay
 from train.launch.roster import Roster
 from train.launch.signals import StopSignals
@@ -57,13 +58,12 @@ class Supervisor:
         self._draining = Draining(self._workforce, server, roster, display, self._replace_drained)
         self._due = DueCheckpoint(run, roster.checkpoint_every, server)
         self._losses = Losses(run, roster)
+        self._outage = Outage(self._workforce, self._losses, display)
         self._scale_request = ScaleRequest(run.path.parent, run.id)
         self._scale_request.take()  # what was asked of an earlier attempt
         self._handle = self._handlers()
         self._departing: set[str] = set()
         self._expelled: set[str] = set()
-        self._has_cluster = True
-        self._refusal: str | None = None
 
     def run_to_end(self, signals: StopSignals, room: int) -> str:
         """Train with as many workers as there is `room` for; the outcome of the attempt."""
@@ -114,9 +114,9 @@ class Supervisor:
             notices.Difference: self._on_difference,
             notices.Waiting: self._on_waiting,
             notices.Stuck: self._on_stuck,
-            launcher.ClusterReady: self._on_ready,
-            launcher.ClusterRefused: self._on_refused,
-            launcher.ClusterLost: self._on_cluster_lost,
+            launcher.ClusterReady: self._outage.end,
+            launcher.ClusterRefused: self._outage.refuse,
+            launcher.ClusterLost: self._outage.lose,
             launcher.ProcessStarted: lambda report: self._workforce.has_started(report.worker),
             launcher.ProcessEnded: self._on_process_ended,
             launcher.NodesChanged: self._on_nodes,
@@ -215,25 +215,6 @@ class Supervisor:
         self._ending.fail("ExchangeStuck", message)
 
     # What the launcher tells.
-
-    def _on_ready(self, report: launcher.ClusterReady) -> None:
-        """Ray is back after the whole cluster was lost."""
-        self._has_cluster, self._refusal = True, None
-        self._display.say("the cluster is back: starting workers", "yellow")
-        self._workforce.start_all(report.workers)
-
-    def _on_refused(self, report: launcher.ClusterRefused) -> None:
-        """The process that said so ends, and another one tries again."""
-        if report.reason != self._refusal:
-            self._refusal = report.reason
-            self._display.say(f"{report.reason}; trying again", "yellow")
-
-    def _on_cluster_lost(self, report: launcher.ClusterLost) -> None:
-        if self._has_cluster:
-            self._has_cluster = False
-            self._losses.cluster_lost(dict(report.evidence))
-            self._display.say("the whole cluster was lost", "bold yellow")
-        self._workforce.lose_all()
 
     def _on_process_ended(self, report: launcher.ProcessEnded) -> None:
         failed = not report.died and "exception" in report.evidence
