@@ -37,7 +37,12 @@ AT_THE_TOP = {("recorder/ledger/parquet.py", "pyarrow")}
 
 # Where training may know of Ray or Hydra at all.
 TOUCHING = {
-    "ray": ("train/launch/ray_process.py", "train/launch/bootstrap.py", "train/worker.py"),
+    "ray": (
+        "train/launch/ray_process.py",
+        "train/launch/ray_tables.py",
+        "train/launch/bootstrap.py",
+        "train/worker.py",
+    ),
     "hydra": ("train/compose.py", "train/sweep.py", "train/model/"),
 }
 

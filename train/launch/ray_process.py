@@ -2,7 +2,7 @@
 
 Run as `python -m train.launch.ray_process <fd>`; `fd` is a socket on which the driver says what to do, one JSON object
 a line, and is told what happens. It ends, and with it a cluster that it started, when the driver does. Ray is touched
-here and in `bootstrap` only; `tests/train/launch/test_ray_contract.py` pins what is used.
+here, in `ray_tables` and in `bootstrap` only; `tests/train/launch/test_ray_contract.py` pins what is used.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from train.launch.ray_tables import evidence_of, is_running
 
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 _OBJECT_STORE_BYTES = 256 << 20
@@ -248,47 +250,6 @@ def _wait(results: list[Any]) -> None:
 
     if results:
         ray.wait(results, num_returns=len(results), timeout=_FORGET_SECONDS)
-
-
-def is_running(handle: Any) -> bool:
-    """Whether Ray's tables know a process of the actor."""
-    import ray._private.state
-
-    return bool(ray._private.state.state.actor_table(handle._actor_id.hex()).get("State") == "ALIVE")
-
-
-def evidence_of(handle: Any) -> dict[str, Any]:
-    """What Ray's tables say of the end of an actor and of its node: enums by name, messages beside them."""
-    import ray._private.state
-    from ray.core.generated import common_pb2, gcs_pb2
-
-    common: Any = common_pb2
-    gcs: Any = gcs_pb2
-    state = ray._private.state.state
-    table = state.actor_table(handle._actor_id.hex())
-    evidence: dict[str, Any] = {}
-    cause = table.get("DeathCause")
-    if cause is not None and cause.WhichOneof("context"):
-        kind = cause.WhichOneof("context")
-        context = getattr(cause, kind)
-        evidence["actor"] = {"death_cause": kind, "message": getattr(context, "error_message", "")[:500]}
-        if kind == "actor_died_error_context":
-            evidence["actor"]["reason"] = type(context).Reason.Name(context.reason)
-    for data in state._connect_and_get_accessor().get_worker_table():
-        row = gcs.WorkerTableData.FromString(data)
-        is_it = row.pid == table.get("Pid") and row.worker_address.ip_address == table["Address"]["IPAddress"]
-        if is_it and not row.is_alive:
-            evidence["worker_exit_type"] = common.WorkerExitType.Name(row.exit_type)
-            evidence["worker_exit_detail"] = row.exit_detail[:500]
-    for node in ray.nodes():
-        if node["NodeID"] == table["Address"]["NodeID"]:
-            evidence["node"] = {
-                "id": node["NodeID"],
-                "alive": node["Alive"],
-                "death_reason": node.get("DeathReason"),
-                "death_message": node.get("DeathReasonMessage"),
-            }
-    return evidence
 
 
 def main() -> None:

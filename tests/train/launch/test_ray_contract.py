@@ -1,4 +1,4 @@
-"""What `train/launch/ray_process.py` and `bootstrap.py` use of Ray, also beyond its documentation.
+"""What `train/launch/ray_process.py`, `ray_tables.py` and `bootstrap.py` use of Ray, also beyond its documentation.
 
 Fails loudly on an upgrade.
 """
@@ -24,7 +24,7 @@ from ray.core.generated import common_pb2, gcs_pb2
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from recorder.nodes.cause import cause
-from train.launch.ray_process import evidence_of, is_running
+from train.launch.ray_tables import evidence_of, is_running
 
 
 def test_the_pinned_version_is_installed() -> None:
