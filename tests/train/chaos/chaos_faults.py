@@ -62,12 +62,16 @@ class Fault:
 
 @dataclass(frozen=True)
 class Place:
-    """Before or after which calls a point is: of `owner.name`, of those for which `when` is true."""
+    """Before or after which calls a point is: of `owner.name`, of those for which `when` is true.
+
+    A flip hits what `target` gives of the arguments; without it what the call gives, or else its object.
+    """
 
     owner: Any
     name: str
     after: bool = False
     when: When = lambda *_, **__: True
+    target: Callable[..., Any] | None = None
 
 
 def _in_thread(name: str) -> When:
@@ -129,6 +133,21 @@ POINTS = {
 }
 
 
+# Where a bit flips in a state that is being taken over. No schedule kills there.
+FLIPS = {
+    "tensor received": Place(
+        Group,
+        "receive",
+        after=True,
+        when=lambda _, tensor, __: tensor.is_floating_point(),
+        target=lambda _, tensor, __: tensor,
+    ),
+    "restored": Place(
+        Training, "restore", after=True, target=lambda training, _: next(iter(training.model.parameters()))
+    ),
+}
+
+
 class _Strike:
     """Counts, and hits when it is time."""
 
@@ -170,7 +189,7 @@ def install(faults: list[Fault], folder: Folder, worker: str, node: str) -> None
     """Arm this process, which is `worker` on `node`, and have it write down what it computes."""
     for fault in faults:
         if fault.worker == worker:
-            _wrap(POINTS[fault.point], _Strike(fault, folder, node))
+            _wrap((POINTS | FLIPS)[fault.point], _Strike(fault, folder, node))
     _write_down_micro_batches(folder.computed(worker))
 
 
@@ -182,7 +201,8 @@ def _wrap(place: Place, strike: Callable[[], None]) -> None:
         if place.after:
             result = original(*arguments, **named)
         if place.when(*arguments, **named):
-            strike(result if place.after and result is not None else arguments[0])
+            found = result if place.after and result is not None else arguments[0]
+            strike(place.target(*arguments, **named) if place.target else found)
         return result if place.after else original(*arguments, **named)
 
     setattr(place.owner, place.name, wrapped)

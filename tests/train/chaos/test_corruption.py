@@ -75,6 +75,33 @@ def test_a_wrong_state_takes_all_back_to_the_last_that_was_agreed_on(
     assert_healed(played, stage.play(plan.undisturbed), "expelled: state differs")
 
 
+def test_a_state_that_a_joiner_receives_broken_is_sent_again(stage: Stage) -> None:
+    killed, flipped = Fault(1, 0, "forward", 4), Fault(1, 1, "tensor received", 2, "flip")
+    plan = Schedule(0, 12, 6, _NODES[:2], 2, faults=(killed, flipped))
+    assert_taken_over_whole(plan, stage, "came with fingerprint")
+
+
+def test_a_snapshot_that_gives_a_broken_state_is_done_without(stage: Stage) -> None:
+    """What is in the memory of the other node is as good."""
+    killed, flipped = Fault(1, 0, "forward", 14, scope="all"), Fault(0, 1, "restored", 1, "flip")
+    plan = Schedule(0, 12, 6, _NODES[:2], 2, 1, 1000, faults=(killed, flipped))
+    played = assert_taken_over_whole(plan, stage, "the snapshot in node memory is not used")
+    assert {restored["source"] for restored in facts(played.path, events.CHECKPOINT_RESTORED)} == {"memory"}
+
+
+def assert_taken_over_whole(plan: Schedule, stage: Stage, words: str) -> Played:
+    """It is found out and recorded, nobody is lost by it, and the bits are as if nothing had happened."""
+    played = stage.play(plan)
+    assert played.outcome == "finished"
+    assert {struck["point"] for struck in played.folder.struck()} == {fault.point for fault in plan.faults}
+    assert any(words in failed["message"] for failed in facts(played.path, events.EXCHANGE_FAILED))
+    hit = {worker for struck in played.folder.struck() for worker in struck["victims"]}
+    assert {lost["worker"] for lost in facts(played.path, events.WORKER_LOST)} == hit
+    assert committed_bits(played) == committed_bits(stage.play(plan.undisturbed))
+    assert not verify_bundle(played.path).findings
+    return played
+
+
 @pytest.mark.parametrize(("point", "subject"), [("summed", "sum"), ("updated", "state")])
 def test_two_that_differ_stop_and_say_so(stage: Stage, point: str, subject: str) -> None:
     plan = Schedule(0, 12, 6, _NODES[:2], 1, 4, faults=(Fault(1, 0, point, 6, "flip"),))
