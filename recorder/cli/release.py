@@ -65,14 +65,11 @@ def run(arguments: argparse.Namespace) -> int:
     from recorder.release.places import open_destination
     from recorder.release.publish import release_runs
     from recorder.release.steps import SecretsFound
-    from recorder.release.training_data import data_files
     from recorder.release.work import Request
 
     bundles = tuple(find_run(reference, arguments.runs) for reference in arguments.run_references)
     if len({bundle.name for bundle in bundles}) < len(bundles):
         raise UsageError("a run is named twice: name each run of a release once")
-    if arguments.data is not None:
-        data_files(arguments.data)
     request = Request(
         runs=arguments.runs,
         bundles=bundles,
