@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.bundles import killed
 from helpers.kill_points import run_until_killed
 from helpers.private_runs import HOST, private_model
 from helpers.publishing import Keys, Open, Recorder, content, make_key, publish
@@ -393,6 +394,20 @@ def test_of_several_runs_the_one_that_is_named(recorder: Recorder, lab: Path) ->
     assert not (lab / "both/runs/demo-2/checkpoints/step-00000010").exists()
     assert recorder("verify", "both").code == 0
     assert recorder("withdraw", "both", "--checkpoint", "2", "--reason", "", "--run", "demo-1").code == 2
+
+
+def test_a_run_that_was_published_without_a_seal_stays_marked_so(lab: Path) -> None:
+    killed(lab / "runs", "killed-1")
+    publish(lab, lab / "open", "killed-1", as_is=True)
+    withdraw(asked(lab, 5, None, "open"), Folder(lab / "open"))
+    report = verify_release(Folder(lab / "open"))
+    assert (report.ok, report.state) == (True, "released as is")
+    stones = read_release(Folder(lab / "open")).document["withheld"]
+    for stone in stones:
+        recorded = digest_file(lab / "runs/killed-1" / stone["path"]).record()
+        assert {key: stone[key] for key in recorded} == recorded
+    assert len(stones) == 3
+    assert "killed-1 is open: its run ended without a seal" in (lab / "open/README.md").read_text()
 
 
 def test_a_release_of_an_earlier_version_needs_its_statement(lab: Path, keys: Keys) -> None:
