@@ -20,6 +20,7 @@ from recorder.errors import MachineError, RecorderError, RecordingError, UsageEr
 from recorder.ledger import events
 from recorder.tracking.bundle_tracker import BundleTracker, Tracked
 from recorder.tracking.dvc_repository import DvcRepository, check_installed, find_repository
+from recorder.tracking.open_part import OpenPart
 from recorder.tracking.push import Pusher
 from recorder.tracking.read_back import ReadBack
 
@@ -146,7 +147,9 @@ class BackgroundTracking:
 
     def seal(self, files: Mapping[str, FileDigest]) -> None:
         """Track the sealed bundle, exactly `files`, and stage or commit its `.dvc` file in git where that is wanted."""
-        self._guarded(lambda: self._seal(files))
+        if not self._guarded(lambda: self._seal(files)):
+            # Nothing is open any more, and a `dvc add` by hand must see it all.
+            self._guarded(OpenPart(self._must_run().path).show)
         self._end_reading(_READ_BACK_SECONDS)
         if self._pusher is not None:
             left = self._pusher.settle()
@@ -195,10 +198,11 @@ class BackgroundTracking:
     def _begin(self) -> None:
         """Everything that is closed by now: what the recorder knows, and what earlier attempts captured."""
         run = self._must_run()
+        tracker = self._open()
+        tracker.hide_open_part()
         known = run.known_digests()
         rest = [path for path in bundle_files(run.path) if path not in known and not path.startswith((*_GROWING, "."))]
         self._closed = known | {path: digest_file(run.path / path) for path in rest} | self._closed
-        tracker = self._open()
         run.event(events.TRACKING_STARTED, pointer=self._relative(tracker.pointer), link=tracker.link_type)
         if tracker.link_type == "copy":
             self._tell("the file system cannot link into DVC's cache: each file is kept twice (see cache.type of DVC)")
@@ -261,16 +265,18 @@ class BackgroundTracking:
                 self._tracker.adds_unlocked, self._tracker.patience = True, _SHORT_PATIENCE
         return self._tracker
 
-    def _guarded(self, action: Callable[[], None]) -> None:
-        """Tracking is never a reason for training to end."""
+    def _guarded(self, action: Callable[[], None]) -> bool:
+        """Whether it went well. Tracking is never a reason for training to end."""
         try:
             action()
+            return True
         except RecorderError as error:
             self._failed(str(error))
         except OSError as error:
             self._failed(f"{error.filename or 'the cache'}: {error.strerror or error}")
         except Exception as error:
             self._failed(repr(error))
+        return False
 
     def _failed(self, reason: str) -> None:
         """Say it once for each reason; the seal's failure is final, and mended by hand."""

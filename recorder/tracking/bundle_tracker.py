@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from recorder.bundle.files import FileDigest, write_file
 from recorder.errors import BundleError, TrackingError
 from recorder.tracking.dvc_repository import DvcRepository, Waiting
 from recorder.tracking.git_index import GitIndex
+from recorder.tracking.open_part import IGNORE, OpenPart
 from recorder.tracking.pointer import SUFFIX, Pointer, parse_pointer, pointer_path, read_pointer, write_pointer
 from recorder.tracking.tree import DirectoryTree, Entry, is_directory, object_name
 
@@ -45,6 +46,7 @@ class BundleTracker:
         self.patience = patience
         self._waiting = waiting
         self._tree = DirectoryTree()
+        self._open_part = OpenPart(self.bundle)
         self._object = ""
         self._ours: set[str] = set()
         self._left: set[str] = set()
@@ -59,19 +61,23 @@ class BundleTracker:
         if self._git is None:
             return None
         ignore = self.bundle.parent / ".gitignore"
-        if not self._git.ignores(self.bundle):
-            if not ignore.exists():
-                write_file(ignore, _GITIGNORE.encode())
-            else:
-                text = ignore.read_text()
-                newline = "" if text.endswith("\n") or not text else "\n"
-                write_file(ignore, f"{text}{newline}/{self.bundle.name}\n".encode())
+        ours = [path for path in (self.bundle, self.bundle.parent / IGNORE) if not self._git.ignores(path)]
+        if ours and not ignore.exists():
+            write_file(ignore, _GITIGNORE.encode())
+        elif ours:
+            text = ignore.read_text()
+            newline = "" if text.endswith("\n") or not text else "\n"
+            write_file(ignore, (f"{text}{newline}" + "".join(f"/{path.name}\n" for path in ours)).encode())
         if self._git.ignores(self.pointer):
             return (
                 f"git ignores {self.pointer.name}, so DVC does not see it: let .gitignore keep "
                 f"{self.bundle.parent.name}/*{SUFFIX}"
             )
         return None
+
+    def hide_open_part(self) -> None:
+        """Keep DVC from what it does not track yet, as each update does; RecordingError. Call it before the first."""
+        self._open_part.hide(list(self._tree))
 
     def update(self, closed: Mapping[str, FileDigest], gone: Collection[str] = ()) -> Tracked:
         """Track the `closed` files, by bundle path, and forget those below the paths in `gone`.
@@ -80,6 +86,19 @@ class BundleTracker:
         has not its recorded size, or DVC refuses; OSError and RecordingError when the disk does. What was done so far
         stays, and the same call again does the rest.
         """
+        return self._track(closed, gone, self.hide_open_part)
+
+    def seal(self, files: Mapping[str, FileDigest]) -> Tracked:
+        """Track exactly `files`: the whole sealed bundle. Raises as `update` does."""
+        gone = [path for path in self._tree if path not in files]
+        known = {path: self._tree.get(path) for path in files}
+        new = {path: digests for path, digests in files.items() if known[path] != Entry(digests.md5, digests.size)}
+        tracked = self._track(new, gone, self._open_part.show)
+        if missing := [path for path in files if path not in self._tree]:
+            raise TrackingError(f"{missing[0]} is in the manifest and not there")
+        return tracked
+
+    def _track(self, closed: Mapping[str, FileDigest], gone: Collection[str], tell_dvc: Callable[[], None]) -> Tracked:
         wanted = {path: Entry(digests.md5, digests.size) for path, digests in closed.items()}
         entries = {path: entry for path, entry in wanted.items() if self._is_there(path, entry)}
         # Copying, where it has to be, comes before the lock, for which others wait.
@@ -92,18 +111,9 @@ class BundleTracker:
             for path in gone:
                 self._forget(path)
             self._write()
+            tell_dvc()
             freed = self._free() if alone else set()
         return Tracked({path: closed[path] for path in entries}, freed, self._object)
-
-    def seal(self, files: Mapping[str, FileDigest]) -> Tracked:
-        """Track exactly `files`: the whole sealed bundle. Raises as `update` does."""
-        gone = [path for path in self._tree if path not in files]
-        known = {path: self._tree.get(path) for path in files}
-        new = {path: digests for path, digests in files.items() if known[path] != Entry(digests.md5, digests.size)}
-        tracked = self.update(new, gone)
-        if missing := [path for path in files if path not in self._tree]:
-            raise TrackingError(f"{missing[0]} is in the manifest and not there")
-        return tracked
 
     def stage(self, commit_message: str | None) -> None:
         """Stage the `.dvc` file and the folder's `.gitignore` in git, and commit them with a message. TrackingError."""

@@ -215,7 +215,7 @@ def test_the_folder_keeps_the_rules_it_has(repository: Path, bundle: Path) -> No
     ours = tracker(repository, bundle)
     assert ours.prepare_folder() is None
     assert ours.prepare_folder() is None
-    assert ignore.read_text() == "*.tmp\n/demo-1\n"
+    assert ignore.read_text() == "*.tmp\n/demo-1\n/.dvcignore\n"
     (repository / ".gitignore").write_text("/runs/\n")
     assert "git ignores demo-1.dvc, so DVC does not see it" in (ours.prepare_folder() or "")
 
