@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from recorder.cli.console import print_json, printable, say, styled
@@ -20,7 +21,8 @@ DESCRIPTION = (
 EPILOG = (
     "examples: recorder repair latest\n"
     "          recorder repair demo-1 --remote store   take copies from this remote only\n"
-    "exit codes: 0 all is as recorded now, 1 something has no good copy, 2 no such run, or it is not tracked"
+    "exit codes: 0 all is as recorded now, 1 something has no good copy, 2 no such run, or one that is not tracked,\n"
+    "            is being written, or went on since it was tracked"
 )
 
 
@@ -32,24 +34,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Repair, print, and return 0 when all is as recorded."""
-    from recorder.tracking.repair import repair_bundle
-    from recorder.tracking.store_check import open_repository, tracked_bundle
+    from recorder.tracking.repair import repair_run
 
     path = referenced_bundle(arguments.run_reference, arguments.runs)
-    repository = open_repository(path)
-    try:
-        names = [arguments.remote] if arguments.remote is not None else repository.remotes()
-        remotes = [repository.remote(name) for name in names]
-        bundle = tracked_bundle(repository, path, remotes)
-        repairs = repair_bundle(repository, bundle, remotes)
-    finally:
-        repository.close()
+    files, repairs = repair_run(path, arguments.remote, _tell)
     ok = all(repair.source is not None for repair in repairs)
     if arguments.json:
         print_json({"ok": ok, "run": path.name, "repairs": [vars(repair) for repair in repairs]})
     else:
-        _print(path.name, len(bundle.listed), repairs)
+        _print(path.name, files, repairs)
     return 0 if ok else 1
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def _print(run: str, files: int, repairs: list[Repair]) -> None:

@@ -9,12 +9,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from recorder.bundle import layout
 from recorder.bundle.files import FileDigest, digest_file, make_read_only, recording_errors, sync_folder
-from recorder.errors import TrackingError
-from recorder.tracking.dvc_repository import DvcRepository, ObjectStore
+from recorder.bundle.manifest import archived_seals, read_manifest
+from recorder.errors import BundleError, TrackingError, UsageError
+from recorder.lock import RunLock
+from recorder.tracking.dvc_repository import DvcRepository, ObjectStore, Waiting
 from recorder.tracking.pointer import pointer_path
-from recorder.tracking.store_check import TrackedBundle, object_fault
+from recorder.tracking.store_check import TrackedBundle, object_fault, open_repository, tracked_bundle
 from recorder.tracking.tree import Entry
+
+# How long another DVC command is waited for, in seconds.
+_PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,47 @@ class Repair:
     path: str
     wrong: str
     source: str | None
+
+
+def repair_run(path: Path, remote: str | None, waiting: Waiting) -> tuple[int, list[Repair]]:
+    """Repair the bundle in the folder `path` from the remote `remote`, or from all; its number of files, and repairs.
+
+    Nobody else writes the run meanwhile, and no DVC command runs. Raises UsageError while the run is being written,
+    when it is not tracked, or went on since it was; TrackingError when DVC's lock is not to be had; and as
+    `repair_bundle` does.
+    """
+    lock = RunLock(path.parent, path.name)
+    try:
+        repository = open_repository(path)
+        try:
+            names = [remote] if remote is not None else repository.remotes()
+            remotes = [repository.remote(name) for name in names]
+            with repository.locked(_PATIENCE, waiting):
+                bundle = tracked_bundle(repository, path, remotes)
+                _check_not_older(bundle)
+                return len(bundle.listed), repair_bundle(repository, bundle, remotes)
+        finally:
+            repository.close()
+    finally:
+        lock.release()
+
+
+def _check_not_older(bundle: TrackedBundle) -> None:
+    """Raise UsageError for a bundle that went on since its list was made, which knows nothing of its newest files."""
+    listed = {bundle.path / path for path in bundle.listed}
+    went_on = any(seal not in listed for seal in archived_seals(bundle.path))
+    manifest = bundle.path / layout.MANIFEST
+    try:
+        if read_manifest(bundle.path) is not None:
+            went_on |= digest_file(manifest).md5 != bundle.listed.get(layout.MANIFEST)
+    except BundleError:
+        # It is damaged, which is what repairing is for.
+        pass
+    if went_on:
+        raise UsageError(
+            f"{pointer_path(bundle.path).name} is older than the bundle beside it, which has another seal: nothing was "
+            f"repaired; `dvc add` of the bundle tracks it as it is, `dvc checkout` brings back what was tracked"
+        )
 
 
 def repair_bundle(repository: DvcRepository, bundle: TrackedBundle, remotes: Sequence[ObjectStore]) -> list[Repair]:

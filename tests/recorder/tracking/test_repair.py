@@ -3,12 +3,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+from helpers.bundles import RunBuilder
 from helpers.commands import recorder
-from helpers.dvc_repositories import digests, dvc
+from helpers.dvc_repositories import digests, dvc, tracker
+from test_dvc_lock import held
 from test_read_back import flip
 from test_store_check import MODEL, OPTIMIZER, STATE, bundle, object_in, store
 
+from recorder.bundle.files import FileDigest, digest_file
+from recorder.bundle.manifest import bundle_files
 from recorder.bundle.verify import verify_bundle
+from recorder.errors import TrackingError
+from recorder.tracking import repair
 from recorder.tracking.pointer import pointer_path, read_pointer
 from recorder.tracking.store_check import verify_store
 
@@ -70,3 +77,46 @@ def test_a_bad_copy_is_not_used(repository: Path, bundle: Path, store: Path) -> 
     assert f"{MODEL}: it was changed" in done.out
     assert "no good copy anywhere" in done.out
     assert (bundle / MODEL).read_bytes() == damaged
+
+
+def test_a_bundle_that_went_on_untracked_is_left_alone(repository: Path, store: Path, bundle: Path) -> None:
+    builder = RunBuilder(bundle.parent)
+    builder.resume().restored(12).join().steps(13, 14).checkpoint(14)
+    open_now = digests_of_all(bundle)
+    # While it is written, and killed: the earlier seal must not come back.
+    refused = recorder(repository, "repair", "demo-1")
+    assert refused.code == 2
+    assert "run demo-1 is still being written by process" in refused.err
+    builder.kill()
+    assert recorder(repository, "repair", "demo-1").code == 2
+    assert digests_of_all(bundle) == open_now
+    builder.resume().restored(14).join().finish(14).close()
+    before = digests(bundle)
+    done = recorder(repository, "repair", "demo-1")
+    assert done.code == 2
+    assert "demo-1.dvc is older than the bundle beside it, which has another seal: nothing was repaired" in done.err
+    assert digests(bundle) == before
+    dvc(repository, "add", "--quiet", "runs/demo-1")
+    assert recorder(repository, "repair", "demo-1").code == 0
+
+
+def test_a_run_that_was_tracked_open_and_sealed_elsewise_is_left_alone(repository: Path) -> None:
+    builder = RunBuilder(repository / "runs").create().join()
+    tracker(repository, builder.path).update(digests_of_all(builder.path))
+    bundle = builder.finish(0).close()
+    before = digests(bundle)
+    assert recorder(repository, "repair", "demo-1").code == 2
+    assert digests(bundle) == before
+
+
+def test_it_waits_for_dvc_and_says_so(repository: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repair, "_PATIENCE", 0)
+    said: list[str] = []
+    with held(repository), pytest.raises(TrackingError, match="held DVC's lock"):
+        repair.repair_run(bundle, None, said.append)
+    assert said[0].startswith("waiting for DVC's lock")
+
+
+def digests_of_all(bundle: Path) -> dict[str, FileDigest]:
+    """Those of an open bundle."""
+    return {path: digest_file(bundle / path) for path in bundle_files(bundle)}
