@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +82,8 @@ def repair_bundle(repository: DvcRepository, bundle: TrackedBundle, remotes: Seq
     cache = repository.cache()
     repairs = []
     if (fault := object_fault(cache, bundle.pointer.object, None)) is not None:
-        repository.remove(bundle.pointer.object)
+        with recording_errors(repository.object_path(bundle.pointer.object)):
+            repository.remove(bundle.pointer.object)
         repository.add_directory(bundle.pointer.object, bundle.serialised)
         repairs.append(Repair(pointer_path(bundle.path).name, fault[1], "a good copy of its list"))
     for path in sorted(bundle.listed):
@@ -142,11 +142,11 @@ def _fetch(file: Path, md5: str, recorded: FileDigest | None, stores: Iterable[O
 
 
 def _into_cache(repository: DvcRepository, bundle: TrackedBundle, path: str, md5: str, replace: bool) -> None:
-    """Let the cache have the good file, and DVC know it."""
-    entry = Entry(md5, (bundle.path / path).stat().st_size)
-    if replace:
-        with suppress(FileNotFoundError):
-            repository.remove(md5)
+    """Let the cache have the good file, and DVC know it. Raises RecordingError."""
     folder = bundle.path.resolve()
-    repository.add(folder, {path: entry}, repository.link_type(folder / path))
-    repository.seed(folder, {path: entry})
+    with recording_errors(repository.object_path(md5)):
+        entry = Entry(md5, (folder / path).stat().st_size)
+        if replace:
+            repository.remove(md5)
+        repository.add(folder, {path: entry}, repository.link_type(folder / path))
+        repository.seed(folder, {path: entry})

@@ -14,7 +14,7 @@ from test_store_check import MODEL, OPTIMIZER, STATE, bundle, object_in, store
 from recorder.bundle.files import FileDigest, digest_file
 from recorder.bundle.manifest import bundle_files
 from recorder.bundle.verify import verify_bundle
-from recorder.errors import TrackingError
+from recorder.errors import RecordingError, TrackingError
 from recorder.tracking import repair
 from recorder.tracking.pointer import pointer_path, read_pointer
 from recorder.tracking.store_check import verify_store
@@ -115,6 +115,20 @@ def test_it_waits_for_dvc_and_says_so(repository: Path, bundle: Path, monkeypatc
     with held(repository), pytest.raises(TrackingError, match="held DVC's lock"):
         repair.repair_run(bundle, None, said.append)
     assert said[0].startswith("waiting for DVC's lock")
+
+
+def test_a_cache_that_takes_nothing_is_one_line(
+    repository: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    object_in(repository / ".dvc/cache/files/md5", bundle, MODEL).unlink()
+    monkeypatch.setattr("recorder.tracking.dvc_repository.place", full)
+    with pytest.raises(
+        RecordingError, match=r"^cannot write [^\n]*/files/md5/[^\n]*: the disk is full; free some space$"
+    ):
+        repair.repair_run(bundle, None, print)
 
 
 def digests_of_all(bundle: Path) -> dict[str, FileDigest]:
