@@ -1,7 +1,7 @@
 """The cheap stages of `dvc.yaml` before training: `python -m train.stages inputs`, then `prepare`.
 
-`inputs` composes `params.yaml` from `conf/` and says which code and packages there are, without comments, so that a
-comment trains nothing again. `prepare` makes the token shards and says which data they are.
+`inputs` composes `params.yaml` from `conf/` when a value there has changed, and says which code and packages there are,
+without comments, so that a comment trains nothing again. `prepare` makes the token shards and says which data they are.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from train.data import prepare
 from train.stage import read_params
 
 PARAMS, INPUTS, DATA = Path("params.yaml"), Path("pipeline/inputs.json"), Path("pipeline/data.json")
+# What was composed last, as a digest; no stage depends on it.
+CONF = Path("pipeline/conf.json")
 CODE, PACKAGES = ("train.py", "train"), Path("requirements.lock")
 
 
@@ -45,16 +47,19 @@ def main(arguments: list[str]) -> int:
 
 
 def inputs() -> None:
-    """Compose `params.yaml`, unless DVC did so for an experiment, and write the digests of code and packages.
+    """Compose `params.yaml` where `conf/` says something new, and write the digests of code and packages.
 
-    Raises ConfigError for what cannot be composed or is not allowed.
+    What a person or an experiment has put into it stays while the values of `conf/` do. DVC itself composes it for an
+    experiment. Raises ConfigError for what cannot be composed or is not allowed.
     """
-    if EXPERIMENT_VARIABLE not in os.environ:
-        composed = compose_file(Path("conf"), "config")
-        values = load_yaml(composed)
+    composed = compose_file(Path("conf"), "config")
+    values = load_yaml(composed)
+    known = readable_json({"conf": digest_json(values)})
+    if EXPERIMENT_VARIABLE not in os.environ and not (PARAMS.exists() and _content(CONF) == known):
         validate(values)
         _tell_changes(values)
         write_file(PARAMS, composed)
+    write_file(CONF, known)
     code = {path.as_posix(): code_digest(path.read_bytes()) for path in _modules()}
     write_file(INPUTS, readable_json({"code": digest_json(code), "packages": packages_digest(PACKAGES.read_text())}))
 
@@ -90,6 +95,10 @@ def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.Async
 def _modules() -> list[Path]:
     files = [Path(name) for name in CODE if name.endswith(".py")]
     return sorted([*files, *(path for name in CODE for path in Path(name).rglob("*.py"))])
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 def _tell_changes(values: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from recorder.errors import ConfigError, UsageError
 from train.compose import compose_file
 from train.stage import asked_values
-from train.stages import code_digest, packages_digest
+from train.stages import code_digest, inputs, packages_digest
 
 CODE = b'"""A module."""\n\ndef f(x):\n    """Double."""\n    return 2 * x\n'
 
@@ -53,6 +54,68 @@ def test_every_file_of_the_config_is_watched_by_its_values() -> None:
     listed = [name for entry in stages["inputs"]["params"] for name, keys in entry.items() if keys is None]
     assert listed == sorted(path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "conf").rglob("*.yaml"))
     assert stages["train"]["params"] == [{"params.yaml": None}]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the config, some code and a pinned package, in which the stages run."""
+    shutil.copytree(REPOSITORY / "conf", tmp_path / "conf")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train.py").write_text("a = 1\n")
+    (tmp_path / "requirements.lock").write_text("torch==2.13.0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    return tmp_path
+
+
+def learning_rate(checkout: Path) -> object:
+    return yaml.safe_load((checkout / "params.yaml").read_text())["optim"]["lr"]
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_an_edited_value_stays_until_the_config_says_something_else(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs()
+    first = (checkout / "pipeline/inputs.json").read_bytes()
+    edit(checkout / "params.yaml", "lr: 0.003", "lr: 0.01")
+    # Comments, in code and config, and other code.
+    for name in ("train.py", "conf/optim/adamw.yaml"):
+        (checkout / name).write_text(f"# a comment\n{(checkout / name).read_text()}")
+    inputs()
+    assert learning_rate(checkout) == 0.01
+    assert (checkout / "pipeline/inputs.json").read_bytes() == first
+    (checkout / "train.py").write_text("a = 2\n")
+    inputs()
+    assert learning_rate(checkout) == 0.01
+    assert (checkout / "pipeline/inputs.json").read_bytes() != first
+    assert capsys.readouterr().err == ""
+    edit(checkout / "conf/optim/adamw.yaml", "weight_decay: 0.1", "weight_decay: 0.2")
+    inputs()
+    assert learning_rate(checkout) == 0.003
+    assert "params.yaml: optim.lr was 0.01, conf/ says 0.003" in capsys.readouterr().err
+
+
+def test_what_dvc_composed_for_an_experiment_stays_in_the_next_repro(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs()
+    edit(checkout / "conf/optim/adamw.yaml", "weight_decay: 0.1", "weight_decay: 0.2")
+    edit(checkout / "params.yaml", "lr: 0.003", "lr: 0.01")
+    monkeypatch.setenv("DVC_EXP_NAME", "faster")
+    inputs()
+    monkeypatch.delenv("DVC_EXP_NAME")
+    (checkout / "train.py").write_text("a = 2\n")
+    inputs()
+    assert learning_rate(checkout) == 0.01
+    (checkout / "params.yaml").unlink()
+    inputs()
+    assert learning_rate(checkout) == 0.003
 
 
 @pytest.fixture
