@@ -120,6 +120,7 @@ class BackgroundTracking:
         self._pusher: Pusher | None = None
         self._closed: dict[str, FileDigest] = {}
         self._gone: list[str] = []
+        self._damaged: list[str] = []
         self._said: set[str] = set()
         self._in_ledger = True
         self._abandoned = False
@@ -194,6 +195,8 @@ class BackgroundTracking:
                 path: digests for path, digests in self._closed.items() if not path.startswith(f"{fields['path']}/")
             }
             self._gone.append(fields["path"])
+            if fields.get("kept_as") is not None:
+                self._damaged.append(fields["path"])
 
     def _begin(self) -> None:
         """Everything that is closed by now: what the recorder knows, and what earlier attempts captured."""
@@ -212,8 +215,8 @@ class BackgroundTracking:
 
     def _update(self) -> None:
         if self._closed or self._gone:
-            tracked = self._open().update(self._closed, self._gone)
-            self._closed, self._gone = {}, []
+            tracked = self._open().update(self._closed, self._gone, self._damaged)
+            self._closed, self._gone, self._damaged = {}, [], []
             self._after(tracked)
 
     def _seal(self, files: Mapping[str, FileDigest]) -> None:

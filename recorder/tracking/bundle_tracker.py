@@ -50,6 +50,7 @@ class BundleTracker:
         self._object = ""
         self._ours: set[str] = set()
         self._left: set[str] = set()
+        self._suspect: set[str] = set()
         self.link_type = repository.link_type(self.bundle / "run.json")
         self._continue_existing()
 
@@ -79,13 +80,18 @@ class BundleTracker:
         """Keep DVC from what it does not track yet, as each update does; RecordingError. Call it before the first."""
         self._open_part.hide(list(self._tree))
 
-    def update(self, closed: Mapping[str, FileDigest], gone: Collection[str] = ()) -> Tracked:
-        """Track the `closed` files, by bundle path, and forget those below the paths in `gone`.
+    def update(
+        self, closed: Mapping[str, FileDigest], gone: Collection[str] = (), damaged: Collection[str] = ()
+    ) -> Tracked:
+        """Forget the files below the paths in `gone`, and track the `closed` ones, by bundle path.
 
-        A file that is not there any more is passed over. Raises TrackingError when DVC's lock is not to be had, a file
-        has not its recorded size, or DVC refuses; OSError and RecordingError when the disk does. What was done so far
-        stays, and the same call again does the rest.
+        Of those `gone` that were `damaged` the objects may be too: a `closed` file takes their place. A file that is
+        not there any more is passed over. Raises TrackingError when DVC's lock is not to be had, a file has not its
+        recorded size, or DVC refuses; OSError and RecordingError when the disk does. What was done so far stays, and
+        the same call again does the rest.
         """
+        for path in damaged:
+            self._suspect |= {entry.md5 for _, entry in self._below(path)}
         return self._track(closed, gone, self.hide_open_part)
 
     def seal(self, files: Mapping[str, FileDigest]) -> Tracked:
@@ -106,10 +112,11 @@ class BundleTracker:
         with self._locked() as alone:
             self._add(entries)
             self._repository.seed(self.bundle, entries)
-            for path, entry in entries.items():
-                self._put(path, entry)
+            # What is gone comes first: a checkpoint may have been saved again since.
             for path in gone:
                 self._forget(path)
+            for path, entry in entries.items():
+                self._put(path, entry)
             self._write()
             tell_dvc()
             freed = self._free() if alone else set()
@@ -153,7 +160,8 @@ class BundleTracker:
 
     def _add(self, entries: Mapping[str, Entry]) -> None:
         # What somebody else had put into the cache is not ours to take out again.
-        self._ours |= self._repository.add(self.bundle, entries, self.link_type)
+        self._ours |= self._repository.add(self.bundle, entries, self.link_type, self._suspect)
+        self._suspect -= {entry.md5 for entry in entries.values()}
 
     def _is_there(self, path: str, entry: Entry) -> bool:
         try:
@@ -170,9 +178,13 @@ class BundleTracker:
         self._tree.put(path, entry)
 
     def _forget(self, gone: str) -> None:
-        for path in [path for path in self._tree if path == gone or path.startswith(f"{gone}/")]:
-            if (entry := self._tree.remove(path)) is not None:
-                self._left.add(entry.md5)
+        for path, entry in self._below(gone):
+            self._tree.remove(path)
+            self._left.add(entry.md5)
+
+    def _below(self, folder: str) -> list[tuple[str, Entry]]:
+        """The tracked files in a folder, or the file of this name."""
+        return [(path, entry) for path, entry in self.files().items() if f"{path}/".startswith(f"{folder}/")]
 
     def _write(self) -> None:
         serialised = self._tree.serialised()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -92,16 +92,18 @@ class DvcRepository:
         """
         return probe_link_type(source, self._folder, link_types(self._repo.config["cache"].get("type")))
 
-    def add(self, folder: Path, entries: Mapping[str, Entry], link_type: LinkType) -> set[str]:
+    def add(
+        self, folder: Path, entries: Mapping[str, Entry], link_type: LinkType, suspect: Collection[str] = ()
+    ) -> set[str]:
         """Put the files `entries` below `folder` into the cache; the names of the objects that were not there.
 
-        An object that is there is left alone, unless its size is wrong. Raises OSError; FileNotFoundError for a file
-        that is gone.
+        An object that is there is left alone, unless its size is wrong or it is `suspect`: then it is replaced. Raises
+        OSError; FileNotFoundError for a file that is gone.
         """
         placed = set()
         for path, entry in entries.items():
             target = self.object_path(entry.md5)
-            if not _is_whole(target, entry.size):
+            if entry.md5 in suspect or not _is_whole(target, entry.size):
                 place(folder / path, target, link_type)
                 placed.add(entry.md5)
         return placed

@@ -120,14 +120,22 @@ class Pusher:
             self._totals["found"] += 1
         else:
             source = repository.object_path(name)
-            if not source.exists():
-                # Its checkpoint was removed before its turn came.
-                self._totals["gone"] += 1
+            if self._is_gone(name, source):
                 return
             store.upload(name, source, self._progress)
             self._totals["objects"] += 1
             self._totals["bytes"] += size
         self._pushed(name)
+
+    def _is_gone(self, name: str, source: Path) -> bool:
+        """Whether its checkpoint was removed before its turn came; saved again, it has another turn."""
+        # `add` is called when the object is there: it comes before this look, or finds it not seen.
+        with self._condition:
+            if source.exists():
+                return False
+            self._seen.discard(name)
+            self._totals["gone"] += 1
+            return True
 
     def _done(self) -> None:
         with self._condition:

@@ -9,6 +9,7 @@ import yaml
 from helpers.bundles import finished
 from helpers.dvc_repositories import cached, digests, dvc, git, tracker
 from test_dvc_lock import held
+from test_read_back import flip
 
 from recorder.bundle.files import FileDigest, digest_file
 from recorder.bundle.verify import verify_bundle
@@ -153,6 +154,28 @@ def test_a_truncated_object_is_mended_and_a_changed_file_refused(repository: Pat
     (bundle / "checkpoints/step-00000002/a").write_bytes(b"longer")
     with pytest.raises(TrackingError, match=r"step-00000002/a has 6 bytes and was recorded with 3: it was changed"):
         ours.update(late)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_damaged_checkpoint_that_is_saved_again_is_tracked_and_its_object_good(
+    repository: Path, bundle: Path, at_once: bool, kept: bool
+) -> None:
+    ours = tracker(repository, bundle)
+    folder = "checkpoints/step-00000001"
+    files = write(bundle, f"{folder}/a", b"good")
+    ours.update(files | digests_of(bundle, "run.json"))
+    ours.kept |= {digest.md5 for digest in files.values()} if kept else set()
+    flip(bundle / folder / "a")  # and its object: it is the same file
+    (bundle / folder).rename(bundle / "checkpoints/damaged")
+    if not at_once:
+        ours.update({}, [folder], [folder])
+    again = write(bundle, f"{folder}/a", b"good")
+    assert again == files
+    ours.update(again, *([[folder], [folder]] if at_once else []))
+    assert set(ours.files()) == {"run.json", f"{folder}/a"}
+    assert object_of(repository, *files.values()).read_bytes() == b"good"
+    assert (bundle / "checkpoints/damaged/a").read_bytes() != b"good"
 
 
 def test_a_file_that_is_gone_already_is_passed_over(repository: Path, bundle: Path) -> None:

@@ -171,6 +171,20 @@ def test_what_was_removed_before_its_turn_is_passed_over(repository: Path, store
     assert (done["gone"], done["objects"], done["waiting"]) == (1, 1, 0)
 
 
+def test_what_was_removed_and_saved_again_has_another_turn(repository: Path, store: Path) -> None:
+    watching = Watching(repository)
+    ((name, size),) = put_object(repository, b"one").items()
+    path = DvcRepository(repository).object_path(name)
+    path.rename(repository / "aside")
+    watching.pusher.add({name: size})
+    assert watching.pusher.settle()["gone"] == 1
+    (repository / "aside").rename(path)
+    watching.pusher.add({name: size})
+    done = watching.pusher.settle()
+    watching.pusher.stop()
+    assert (done["objects"], done["waiting"], stored(store)) == (1, 0, {name})
+
+
 def test_removed_checkpoints_stay_in_the_cache_once_pushed(repository: Path, store: Path) -> None:
     builder, tracking = begun(repository, push="store")
     builder.run.writer.keep = 1

@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 from helpers.bundles import RunBuilder, finished
-from helpers.dvc_repositories import digests
+from helpers.dvc_repositories import digests, dvc
 from helpers.recording import checked_events, of_type
-from test_background import Watched
+from test_background import Watched, tracked_paths
 
+from recorder.bundle import layout
 from recorder.bundle.files import FileDigest, digest_file
 from recorder.bundle.manifest import read_manifest
 from recorder.bundle.read_back import ReadBackNotes
 from recorder.bundle.verify import verify_bundle
 from recorder.tracking.read_back import ReadBack
+from recorder.tracking.store_check import verify_store
 
 
 def flip(path: Path) -> None:
@@ -146,3 +148,23 @@ def test_a_run_reads_back_what_it_tracks_and_damage_is_an_event(
     report = verify_bundle(bundle)
     assert not report.ok
     assert report.counts["read_back"] == report.counts["files"] - 1
+
+
+def test_a_damaged_checkpoint_that_is_saved_again_is_tracked(repository: Path) -> None:
+    builder = RunBuilder(repository / "runs").create().join()
+    builder.run.track(first := Watched(repository))
+    builder.steps(1, 5).checkpoint(5)
+    first.finish()
+    folder = layout.checkpoint_folder(5)
+    builder.kill()
+    flip(builder.path / folder / "model.safetensors")
+    resumed = builder.resume().join()
+    resumed.run.track(again := Watched(repository))
+    aside = f"{folder}.damaged"
+    resumed.run.event("checkpoint.removed", step=5, path=folder, reason="damaged: a test", kept_as=aside)
+    resumed.steps(1, 5).checkpoint(5)
+    again.finish()
+    assert {f"{folder}/model.safetensors", f"{folder}/state.json"} <= tracked_paths(repository)
+    bundle = resumed.finish(5).close()
+    assert verify_store(bundle, None).findings == ()
+    assert "up to date" in dvc(repository, "status")
