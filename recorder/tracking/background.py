@@ -105,7 +105,8 @@ def open_tracking(folder: Path, options: TrackingOptions, say: Say) -> Backgroun
 class BackgroundTracking:
     """Tracks one run in the DVC repository at `root`, from `begin` to `seal` or `stop`; none of its methods raises.
 
-    `observe` takes the run's notices from any thread and returns at once. All of DVC happens in one thread.
+    `observe` takes the run's notices from any thread and returns at once. All of DVC happens in one thread. While
+    `is_hurried` says so, for example after SIGTERM, the end of the run waits for nothing.
     """
 
     def __init__(self, root: Path, options: TrackingOptions, say: Say) -> None:
@@ -124,6 +125,7 @@ class BackgroundTracking:
         self._said: set[str] = set()
         self._in_ledger = True
         self._abandoned = False
+        self.is_hurried: Callable[[], bool] = lambda: False
 
     def begin(self, run: TrackedRun) -> None:
         """Track what `run` has by now, and from here on what closes."""
@@ -143,7 +145,8 @@ class BackgroundTracking:
             self._thread.join()
             self._thread = None
         if self._pusher is not None and not self._abandoned:
-            self._record(events.PUSH_ENDED, **self._pusher.settle())
+            # The remote is waited for after the seal.
+            self._record(events.PUSH_ENDED, **self._pusher.state())
         self._in_ledger = False
 
     def seal(self, files: Mapping[str, FileDigest]) -> None:
@@ -153,13 +156,7 @@ class BackgroundTracking:
             self._guarded(OpenPart(self._must_run().path).show)
         self._end_reading(_READ_BACK_SECONDS)
         if self._pusher is not None:
-            left = self._pusher.settle()
-            self._pusher.stop()
-            if left["waiting"]:
-                self._say(
-                    f"{left['waiting']} objects are not on the remote {left['remote']}: {left['reason']}; "
-                    f"`dvc push --remote {left['remote']} {self._bundle_for_dvc()}.dvc` sends them"
-                )
+            self._finish_pushing(self._pusher)
 
     def stop(self) -> None:
         """Leave everything as it is: the run was given up, and a resume goes on from here."""
@@ -168,6 +165,22 @@ class BackgroundTracking:
         self._end_reading(0)
         if self._pusher is not None:
             self._pusher.stop()
+
+    def _finish_pushing(self, pusher: Pusher) -> None:
+        """The bundle is sealed: nothing is lost by a remote that is waited for, or by one that is not."""
+
+        def tell(objects: int, size: int) -> None:
+            self._say(
+                f"{objects} objects, {size / 1e6:.0f} MB, still go to the remote {pusher.name}; the run is sealed"
+            )
+
+        left = pusher.settle(is_hurried=self.is_hurried, tell=tell)
+        pusher.stop()
+        if left["waiting"]:
+            self._say(
+                f"{left['waiting']} objects are not on the remote {left['remote']}: {left['reason']}; "
+                f"`dvc push --remote {left['remote']} {self._bundle_for_dvc()}.dvc` sends them"
+            )
 
     def _end_reading(self, seconds: float) -> None:
         if self._read_back is not None:

@@ -1,7 +1,8 @@
 """Pushing a run to a DVC remote while it runs: in the background, retried, and going on where an earlier attempt ended.
 
-A remote that is slow, dead or comes and goes neither slows nor fails training. What could not be pushed is said, in the
-ledger and at the end, with the command that does it later.
+A remote that is slow, dead or comes and goes neither slows nor fails training, and keeps the end of a run, once it is
+sealed, for `PATIENCE` seconds at most. What could not be pushed is said, in the ledger and at the end, with the command
+that does it later.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from recorder.tracking.dvc_repository import DvcRepository, ObjectStore
 from recorder.tracking.tree import is_directory
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-# An upload of which no byte went for so long does not keep a run that has ended.
-_STALLED_SECONDS = 20.0
+# How long a run that has ended waits for what is left to push, in seconds, and how long when no byte goes.
+PATIENCE, _STALLED_SECONDS = 300.0, 20.0
+# How often it says what is left meanwhile, and looks whether it is to hurry.
+_TELL_SECONDS, _LOOK_SECONDS = 10.0, 0.1
 
 Record = Callable[..., None]
 
@@ -65,23 +68,44 @@ class Pusher:
                     self._waiting.append((name, size))
             self._condition.notify_all()
 
-    def settle(self) -> dict[str, Any]:
-        """Wait for what is waiting as long as it moves: not for a remote that fails or stands still. What was done."""
+    def state(self) -> dict[str, Any]:
+        """What was done, how many objects are waiting, and why where that is known. Does not wait."""
         with self._condition:
-            self._moved = time.monotonic()
-            while self._waiting and not self._failing and self._thread.is_alive():
-                left = self._moved + _STALLED_SECONDS - time.monotonic()
-                if left <= 0:
-                    self._failure = self._failure or f"nothing moved for {_STALLED_SECONDS:.0f} s"
-                    break
-                self._condition.wait(left)
             waiting = len(self._waiting)
-            return {
-                "remote": self.name,
-                **self._totals,
-                "waiting": waiting,
-                "reason": self._failure if waiting else None,
-            }
+            reason = (self._failure or None) if waiting else None
+            return {"remote": self.name, **self._totals, "waiting": waiting, "reason": reason}
+
+    def settle(
+        self,
+        seconds: float = PATIENCE,
+        is_hurried: Callable[[], bool] = lambda: False,
+        tell: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Wait at most `seconds` for what is waiting while it moves, and not when `is_hurried`. The `state` then.
+
+        A remote that fails or stands still is not waited for. `tell` is called now and then with the objects and the
+        bytes that are left.
+        """
+        with self._condition:
+            self._moved = began = told = time.monotonic()
+            while self._waiting and not self._failing and self._thread.is_alive():
+                now = time.monotonic()
+                if given_up := self._given_up(now - began, seconds, now - self._moved, is_hurried()):
+                    self._failure = given_up
+                    break
+                if tell is not None and now - told >= _TELL_SECONDS:
+                    told = now
+                    tell(len(self._waiting), sum(size for _, size in self._waiting))
+                self._condition.wait(_LOOK_SECONDS)
+        return self.state()
+
+    def _given_up(self, waited: float, patience: float, stalled: float, is_hurried: bool) -> str | None:
+        """Why nothing is waited for any more."""
+        if is_hurried:
+            return "the run was told to stop, and did not wait for it"
+        if stalled >= _STALLED_SECONDS:
+            return f"nothing moved for {_STALLED_SECONDS:.0f} s"
+        return f"it takes longer than {patience:.0f} s" if waited >= patience else None
 
     def stop(self) -> None:
         """End. An upload that is under way is left to itself: it is whole there or not there at all."""

@@ -108,6 +108,8 @@ class Session:
         with StreamCapture(folder, "driver.0") as streams, StopSignals() as signals:
             launcher = RayLauncher(self._config.cluster, self._run_id, self._gpus, self._inbox)
             try:
+                if self._tracking is not None:
+                    self._tracking.is_hurried = lambda: bool(signals.received)
                 self._open(streams)
                 with self._run:
                     return self._attempt(launcher, signals)
