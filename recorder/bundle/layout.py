@@ -36,6 +36,8 @@ PARTIAL = ".partial"
 LOCKS = ".locks"
 # And the notes on which files of it were read back from disk.
 READ_BACK = ".read-back"
+# And on which objects of DVC's cache were put there for it.
+TRACKED = ".tracked"
 # And, where they were fetched from a release, the note on what was not; in a release they are in a folder of this name.
 NOT_FETCHED = ".not-fetched.json"
 RELEASED = "runs"

@@ -261,7 +261,7 @@ class BackgroundTracking:
     def _keep(self, name: str) -> None:
         """What others may have fetched stays in the cache too."""
         if self._tracker is not None:
-            self._tracker.kept.add(name)
+            self._tracker.keep(name)
 
     def _record_push(self, type: str, **fields: Any) -> None:
         if type == events.PUSH_FAILED:

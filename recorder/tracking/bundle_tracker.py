@@ -12,6 +12,7 @@ from recorder.errors import BundleError, TrackingError
 from recorder.tracking.dvc_repository import DvcRepository, Waiting
 from recorder.tracking.git_index import GitIndex
 from recorder.tracking.open_part import IGNORE, OpenPart
+from recorder.tracking.own_objects import OwnObjects
 from recorder.tracking.pointer import SUFFIX, Pointer, parse_pointer, pointer_path, read_pointer, write_pointer
 from recorder.tracking.tree import DirectoryTree, Entry, is_directory, object_name
 
@@ -32,14 +33,13 @@ class BundleTracker:
     """Keeps the `.dvc` file of the bundle in the folder `bundle` up with its closed files.
 
     An update costs what is new, plus a join of the tree's lines; no file is read, and none is copied where the file
-    system can link. `kept` are objects that stay in the cache whatever becomes of their files. With `adds_unlocked`
+    system can link. With `adds_unlocked`
     an update goes on when DVC's lock is not to be had, and then only adds: it takes nothing out of the cache.
     """
 
     def __init__(self, repository: DvcRepository, bundle: Path, patience: float, waiting: Waiting) -> None:
         self.bundle = bundle.resolve()
         self.pointer = pointer_path(self.bundle)
-        self.kept: set[str] = set()
         self.adds_unlocked = False
         self._repository = repository
         self._git = GitIndex(repository.root) if repository.has_git else None
@@ -48,7 +48,7 @@ class BundleTracker:
         self._tree = DirectoryTree()
         self._open_part = OpenPart(self.bundle)
         self._object = ""
-        self._ours: set[str] = set()
+        self._own = OwnObjects(self.bundle)
         self._left: set[str] = set()
         self._suspect: set[str] = set()
         self.link_type = repository.link_type(self.bundle / "run.json")
@@ -75,6 +75,10 @@ class BundleTracker:
                 f"{self.bundle.parent.name}/*{SUFFIX}"
             )
         return None
+
+    def keep(self, name: str) -> None:
+        """Leave this object in the cache whatever becomes of its file. From any thread; raises OSError."""
+        self._own.keep([name])
 
     def hide_open_part(self) -> None:
         """Keep DVC from what it does not track yet, as each update does; RecordingError. Call it before the first."""
@@ -160,7 +164,7 @@ class BundleTracker:
 
     def _add(self, entries: Mapping[str, Entry]) -> None:
         # What somebody else had put into the cache is not ours to take out again.
-        self._ours |= self._repository.add(self.bundle, entries, self.link_type, self._suspect)
+        self._own.place(self._repository.add(self.bundle, entries, self.link_type, self._suspect))
         self._suspect -= {entry.md5 for entry in entries.values()}
 
     def _is_there(self, path: str, entry: Entry) -> bool:
@@ -191,23 +195,24 @@ class BundleTracker:
         name = object_name(serialised)
         if name == self._object and self.pointer.exists():
             return
-        self._repository.add_directory(name, serialised)
+        if self._repository.add_directory(name, serialised):
+            self._own.place([name])
         write_pointer(self.pointer, Pointer(name, self._tree.size, len(self._tree)), self.bundle.name)
         if self._object:
             self._left.add(self._object)
-        self._ours.add(name)
         self._object = name
 
     def _free(self) -> set[str]:
         """Take objects out of the cache that only an earlier state of this bundle named.
 
         They stay when they are to be kept, when somebody else had put them there, when another `.dvc` or `dvc.lock` of
-        the working tree names them, or the `.dvc` file as git has it does.
+        the working tree names them, or this bundle's `.dvc` file does in anything that git has, experiments too; and in
+        a cache outside of the repository, which others may share.
         """
-        candidates = (self._left & self._ours) - self._tree.objects() - self.kept - {self._object}
+        candidates = self._own.to_free(self._left) - self._tree.objects() - {self._object}
         self._left = set()
-        if not candidates:
-            return candidates
+        if not candidates or not self._repository.owns_cache:
+            return set()
         candidates -= self._known_to_git()
         if any(not is_directory(name) for name in candidates):
             try:
@@ -218,18 +223,18 @@ class BundleTracker:
                 return set()
         for name in candidates:
             self._repository.remove(name)
-        self._ours -= candidates
+        self._own.free(candidates)
         return candidates
 
     def _known_to_git(self) -> set[str]:
-        data = self._git.staged(self.pointer) if self._git is not None else None
-        if data is None:
-            return set()
-        try:
-            name = parse_pointer(data, self.pointer.name).object
-        except BundleError:
-            return set()
-        return {name, *(self._repository.read_directory(name) or {}).values()}
+        known: set[str] = set()
+        for data in self._git.versions(self.pointer) if self._git is not None else ():
+            try:
+                name = parse_pointer(data, self.pointer.name).object
+            except BundleError:
+                continue
+            known |= {name, *(self._repository.read_directory(name) or {}).values()}
+        return known
 
     def _continue_existing(self) -> None:
         """Take up the tree of an earlier attempt, as far as its files are still there."""
@@ -241,7 +246,6 @@ class BundleTracker:
         if pointer is None or listed is None:
             return
         self._object = pointer.object
-        self._ours = {pointer.object, *listed.values()}
         for path, md5 in listed.items():
             try:
                 self._tree.put(path, Entry(md5, (self.bundle / path).lstat().st_size))

@@ -74,6 +74,8 @@ class DvcRepository:
         self.root = Path(self._repo.root_dir)
         self._cache: Any = self._repo.cache.local
         self._folder = Path(self._cache.path)
+        # A cache that lies elsewhere may be shared with other repositories.
+        self.owns_cache = self._folder.resolve().is_relative_to((self.root / ".dvc").resolve())
         self.autostage = bool(self._repo.config["core"].get("autostage", False))
         self.has_git = not self._repo.config["core"].get("no_scm", False) and (self.root / ".git").exists()
 
@@ -104,6 +106,7 @@ class DvcRepository:
         for path, entry in entries.items():
             target = self.object_path(entry.md5)
             if entry.md5 in suspect or not _is_whole(target, entry.size):
+                self._cache.makedirs(str(target.parent))
                 place(folder / path, target, link_type)
                 placed.add(entry.md5)
         return placed
@@ -123,12 +126,15 @@ class DvcRepository:
         with _dvc_errors():
             self._repo.state.save_many(items, self._repo.fs)
 
-    def add_directory(self, name: str, serialised: bytes) -> None:
-        """Put the object of a directory into the cache. Raises RecordingError when it cannot be written."""
+    def add_directory(self, name: str, serialised: bytes) -> bool:
+        """Put the object of a directory into the cache; whether it was not there. Raises RecordingError and OSError."""
         target = self.object_path(name)
-        if not _is_whole(target, len(serialised)):
-            write_file(target, serialised)
-            target.chmod(OBJECT_MODE)
+        if _is_whole(target, len(serialised)):
+            return False
+        self._cache.makedirs(str(target.parent))
+        write_file(target, serialised)
+        target.chmod(OBJECT_MODE)
+        return True
 
     def read_directory(self, name: str) -> dict[str, str] | None:
         """Path and MD5 of each file of a directory's object; None when the cache does not have it whole."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from recorder.errors import TrackingError
@@ -14,10 +15,16 @@ class GitIndex:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def staged(self, path: Path) -> bytes | None:
-        """The content of `path` as staged or committed; None when git does not know it."""
-        code, data = self._run("show", f":./{self._relative(path)}")
-        return data if code == 0 else None
+    def versions(self, path: Path) -> Iterator[bytes]:
+        """The content of `path` as staged and in every commit of a branch, stash or experiment."""
+        name = self._relative(path)
+        _, listed = self._run("rev-list", "--objects", "--all", "--", name)
+        found = (line.split(" ", 1) for line in listed.decode(errors="replace").splitlines())
+        committed = [blob for blob, *where in found if where and f"/{where[0]}".endswith(f"/{name}")]
+        for version in (f":./{name}", *committed):
+            code, data = self._run("cat-file", "blob", version)
+            if code == 0:
+                yield data
 
     def ignores(self, path: Path) -> bool:
         """Whether a rule makes git ignore `path`; what git tracks already is not ignored."""

@@ -133,13 +133,63 @@ def test_what_git_knows_is_not_freed(repository: Path, bundle: Path) -> None:
     assert committed.object in cached(repository)
 
 
+def test_what_was_there_before_an_earlier_attempt_is_not_freed_by_a_later_one(repository: Path, bundle: Path) -> None:
+    (repository / "gone").write_bytes(b"one")
+    dvc(repository, "add", "--quiet", "gone")
+    (repository / "gone.dvc").unlink()
+    files = write(bundle, "checkpoints/step-00000001/a", b"one")
+    tracker(repository, bundle).update(files)
+    tracker(repository, bundle).update({}, ["checkpoints"])
+    assert object_of(repository, *files.values()).exists()
+
+
+def test_what_an_experiment_or_an_older_commit_names_is_not_freed(repository: Path, bundle: Path) -> None:
+    ours = tracker(repository, bundle)
+    ours.prepare_folder()
+    ours.update(tried := write(bundle, "checkpoints/step-00000001/a", b"one"))
+    git(repository, "add", "runs/demo-1.dvc")
+    # As `dvc exp` keeps an experiment: a commit that no branch has.
+    tree = git(repository, "write-tree").strip()
+    git(repository, "update-ref", "refs/exps/00/00/tried", git(repository, "commit-tree", tree, "-m", "tried").strip())
+    git(repository, "reset", "--quiet")
+    ours.update(committed := write(bundle, "checkpoints/step-00000002/a", b"two"), ["checkpoints/step-00000001"])
+    ours.stage("Track it")
+    git(repository, "rm", "--quiet", "--cached", "runs/demo-1.dvc")
+    git(repository, "commit", "--quiet", "--message=no more")
+    ours.update(free := write(bundle, "checkpoints/step-00000003/a", b"three"), ["checkpoints/step-00000002"])
+    ours.update({}, ["checkpoints"])
+    assert object_of(repository, *tried.values()).exists()
+    assert object_of(repository, *committed.values()).exists()
+    assert not object_of(repository, *free.values()).exists()
+
+
+def test_in_a_cache_that_others_may_share_nothing_is_freed_and_its_folders_are_the_groups(
+    repository: Path, bundle: Path, tmp_path: Path
+) -> None:
+    (repository / ".dvc" / "config").write_text(f"[cache]\n    dir = {tmp_path / 'shared'}\n    shared = group\n")
+    ours = tracker(repository, bundle)
+    ours.update(files := write(bundle, "checkpoints/step-00000001/a", b"one"))
+    assert ours.update({}, ["checkpoints"]).freed == set()
+    (digest,) = files.values()
+    prefix = tmp_path / "shared" / "files" / "md5" / digest.md5[:2]
+    assert (prefix / digest.md5[2:]).exists()
+    assert stat.S_IMODE(prefix.stat().st_mode) == 0o2775
+
+
 def test_what_is_kept_is_not_freed(repository: Path, bundle: Path) -> None:
     ours = tracker(repository, bundle)
     files = write(bundle, "checkpoints/step-00000001/a", b"one")
     ours.update(files)
-    ours.kept |= {digest.md5 for digest in files.values()}
-    assert not ours.update({}, ["checkpoints"]).freed & ours.kept
+    more = write(bundle, "checkpoints/step-00000001/b", b"two")
+    ours.update(more)
+    for digest in files.values():
+        ours.keep(digest.md5)
+    # A further attempt knows it too, and which objects are the bundle's own.
+    again = tracker(repository, bundle)
+    freed = again.update({}, ["checkpoints"]).freed
+    assert freed >= {digest.md5 for digest in more.values()}
     assert object_of(repository, *files.values()).exists()
+    assert not object_of(repository, *more.values()).exists()
 
 
 def test_a_truncated_object_is_mended_and_a_changed_file_refused(repository: Path, bundle: Path) -> None:
@@ -165,7 +215,8 @@ def test_a_damaged_checkpoint_that_is_saved_again_is_tracked_and_its_object_good
     folder = "checkpoints/step-00000001"
     files = write(bundle, f"{folder}/a", b"good")
     ours.update(files | digests_of(bundle, "run.json"))
-    ours.kept |= {digest.md5 for digest in files.values()} if kept else set()
+    if kept:
+        ours.keep(files[f"{folder}/a"].md5)
     flip(bundle / folder / "a")  # and its object: it is the same file
     (bundle / folder).rename(bundle / "checkpoints/damaged")
     if not at_once:
