@@ -68,16 +68,18 @@ class DvcRepository:
     def __init__(self, root: Path) -> None:
         check_installed()
         from dvc.repo import Repo
+        from dvc.scm import NoSCM
 
         with _dvc_errors():
             self._repo: Any = Repo(str(root))
+            # Its own answer: git's folder may be further up (`dvc init --subdir`), or not wanted (`--no-scm`).
+            self.has_git = not isinstance(self._repo.scm, NoSCM)
         self.root = Path(self._repo.root_dir)
         self._cache: Any = self._repo.cache.local
         self._folder = Path(self._cache.path)
         # A cache that lies elsewhere may be shared with other repositories.
         self.owns_cache = self._folder.resolve().is_relative_to((self.root / ".dvc").resolve())
         self.autostage = bool(self._repo.config["core"].get("autostage", False))
-        self.has_git = not self._repo.config["core"].get("no_scm", False) and (self.root / ".git").exists()
 
     def close(self) -> None:
         """Give back DVC's databases."""

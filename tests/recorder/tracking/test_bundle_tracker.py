@@ -308,6 +308,24 @@ def test_only_what_was_asked_for_is_committed(repository: Path, bundle: Path) ->
     assert git(repository, "rev-list", "--count", "HEAD") == "2\n"
 
 
+def test_a_repository_in_a_folder_of_a_larger_one_is_in_git_too(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    (tmp_path / "lab" / "runs").mkdir(parents=True)
+    dvc(tmp_path / "lab", "init", "--quiet", "--subdir")
+    bundle = tmp_path / "lab" / "runs" / "demo-1"
+    write(bundle, "run.json", b"{}\n")
+    ours = tracker(tmp_path / "lab", bundle)
+    assert ours.prepare_folder() is None
+    ours.update(digests_of(bundle, "run.json") | (files := write(bundle, "checkpoints/step-00000001/a", b"one")))
+    ours.stage("Track run demo-1")
+    ours.update({}, ["checkpoints"])
+    assert object_of(tmp_path / "lab", *files.values()).exists()
+    committed = git(tmp_path, "show", "--format=", "--name-only").split()
+    assert committed[-2:] == ["lab/runs/.gitignore", "lab/runs/demo-1.dvc"]
+    (tmp_path / "lab" / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
+    assert not DvcRepository(tmp_path / "lab").has_git
+
+
 def test_a_broken_dvc_file_elsewhere_frees_nothing(repository: Path, bundle: Path) -> None:
     ours = tracker(repository, bundle)
     files = write(bundle, "a", b"one") | digests_of(bundle, "run.json")
