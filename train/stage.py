@@ -7,6 +7,7 @@ with the run that was begun for the same inputs, or takes it as it is when it ha
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ import yaml
 
 from recorder.bundle.find import bundles, created
 from recorder.bundle.reader import Bundle
-from recorder.canonical import digest_json
+from recorder.canonical import digest_json, readable_json
 from recorder.errors import BundleError, ConfigError, UsageError
 from recorder.lock import is_locked, lock_holder
 from recorder.tracking.dvc_repository import DvcRepository, StageInputs, find_repository
@@ -30,6 +31,9 @@ from train.config import Config
 from train.origin import Origin, overridden_key
 
 Say = Callable[[str], None]
+
+# What the stage before training says of the prepared data.
+DATA = Path("pipeline/data.json")
 
 # How long a run of the same inputs that is still being written is waited for: one that stops takes a few seconds.
 _PATIENCE_SECONDS, _LOOK_SECONDS = 60.0, 0.1
@@ -92,12 +96,22 @@ class StagePart:
     """What a stage of DVC makes of a request: where the run comes from, what names the stage's inputs in run.json, and
     the bundle that has the stage's result already.
 
-    Outside of DVC `identity` and `finished` are None.
+    `data` is the MD5 of the record of prepared data that DVC will lock. Outside of DVC all but `origin` are None.
     """
 
     origin: Origin
     identity: dict[str, str] | None = None
     finished: Path | None = None
+    data: str | None = None
+
+    def check_data(self, record: dict[str, Any]) -> None:
+        """Raise UsageError when the data to train with, by its `record`, is other than what DVC will lock."""
+        found = hashlib.md5(readable_json(record), usedforsecurity=False).hexdigest()
+        if self.data is not None and self.data != found:
+            raise UsageError(
+                f"DVC will lock {DATA} with MD5 {self.data}, and the data as it is now makes it {found}: nothing was "
+                "started; `dvc repro --force --single-item prepare` takes note of the data"
+            )
 
 
 def take_part(origin: Origin, config: Config, say: Say) -> StagePart:
@@ -113,22 +127,22 @@ def take_part(origin: Origin, config: Config, say: Say) -> StagePart:
     try:
         inputs = repository.stage_inputs(address)
         _check_locked(inputs, origin.values, config.run.params)
-        identity = _identity(inputs, origin.values)
+        part = StagePart(origin, _identity(inputs, origin.values), data=inputs.dependencies.get(DATA.as_posix()))
         if origin.resume is not None:
-            return StagePart(origin, identity)
-        found = _newest_of(lasting(Path(config.run.dir)), identity)
+            return part
+        found = _newest_of(lasting(Path(config.run.dir)), part.identity)
         if found is None:
-            return StagePart(origin, identity)
+            return part
         _wait(found, say)
         if Bundle(found).manifest is None or Bundle(found).outcome != FINISHED:
             say(f"run {found.name} was begun by this stage for the same inputs, and goes on")
-            return StagePart(replace(origin, resume=found), identity)
+            return replace(part, origin=replace(origin, resume=found))
         pointer = pointer_to(found, config.run.dir)
         if config.run.pointer is None or _is_locked(pointer, root):
             # DVC has this result and asks again (`--force`): another run.
-            return StagePart(origin, identity)
+            return part
         say(f"run {found.name} has finished for the same inputs: nothing is trained again (another run.name would be)")
-        return StagePart(origin, identity, found)
+        return replace(part, finished=found)
     finally:
         repository.close()
 
@@ -162,7 +176,7 @@ def _is_locked(pointer: StagePointer, root: Path) -> bool:
         return False
 
 
-def _newest_of(folder: Path, identity: dict[str, str]) -> Path | None:
+def _newest_of(folder: Path, identity: dict[str, str] | None) -> Path | None:
     """The newest bundle that was begun for `identity`; one that was killed before its first event has nothing."""
     found = [path for path in bundles(folder) if _recorded_identity(path) == identity]
     return max(found, key=lambda path: (created(path), path.name), default=None)

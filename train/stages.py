@@ -21,9 +21,9 @@ from recorder.tracking.workspace import EXPERIMENT_VARIABLE
 from train.ancestors import stop_with_dvc
 from train.compose import compose_file, explain, validate
 from train.data import prepare
-from train.stage import read_params
+from train.stage import DATA, read_params
 
-PARAMS, INPUTS, DATA = Path("params.yaml"), Path("pipeline/inputs.json"), Path("pipeline/data.json")
+PARAMS, INPUTS = Path("params.yaml"), Path("pipeline/inputs.json")
 # What was composed last, as a digest; no stage depends on it.
 CONF = Path("pipeline/conf.json")
 CODE, PACKAGES = ("train.py", "train"), Path("requirements.lock")

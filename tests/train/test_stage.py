@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,11 +19,13 @@ from helpers.dvc_repositories import dvc, isolate_dvc, new_repository
 
 from recorder.bundle import layout
 from recorder.bundle.files import write_file
+from recorder.canonical import readable_json
 from recorder.errors import UsageError
 from recorder.run import Run
 from recorder.tracking.stage_pointer import pointer_to
 from train import stage
 from train.compose import compose_file, validate
+from train.launch import session
 from train.origin import Origin
 from train.stage import StagePart, take_part
 
@@ -120,6 +125,28 @@ def test_the_identity_follows_config_and_dependencies_alone(request_: Request) -
     request_.values["seed"] = 2
     request_.lock(request_.values)
     assert request_.part().identity not in (None, first)
+
+
+def test_data_that_dvc_would_lock_otherwise_stops_it(
+    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that `prepare` read was edited, and nothing made DVC run `prepare` again."""
+    prepared, edited = {"files": ["one"]}, {"files": ["two"]}
+    document = (request_.folder / "dvc.yaml").read_text()
+    (request_.folder / "dvc.yaml").write_text(document.replace("deps: [in.txt]", "deps: [pipeline/data.json]"))
+    write_file(request_.folder / "pipeline" / "data.json", readable_json(prepared))
+    part = request_.part()
+    part.check_data(prepared)
+    monkeypatch.setattr(session, "prepare", lambda config, say: SimpleNamespace(record=edited))
+    asked = session.Request(validate(request_.values), part, ["train.py"], {}, tmp_path)
+    with pytest.raises(UsageError) as refused:
+        session.train(asked, sys.stderr)
+    locked, found = (hashlib.md5(readable_json(record)).hexdigest() for record in (prepared, edited))
+    assert f"DVC will lock pipeline/data.json with MD5 {locked}, and the data as it is now makes it {found}" in str(
+        refused.value
+    )
+    assert "`dvc repro --force --single-item prepare`" in str(refused.value)
+    assert not (request_.folder / "runs").exists()
 
 
 @pytest.mark.parametrize("outcome", ["killed", "interrupted", "failed"])

@@ -81,6 +81,7 @@ def train(request: Request, terminal: TextIO) -> int:
         return 0
     gpus = gpus_to_use(config.cluster)
     prepared = prepare(config.data, lambda text: print(text, file=terminal, flush=True))
+    request.part.check_data(prepared.record)
     prepared.sequences("train", config.data.sequence_length)
     prepared.sequences("validation", config.data.sequence_length)
     session = Session(request, prepared, gpus, terminal)
