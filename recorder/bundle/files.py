@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -142,3 +143,15 @@ def append_whole(handle: int, data: bytes) -> None:
 def make_read_only(path: Path) -> None:
     """Mark a closed file: nobody opens it for writing again."""
     path.chmod(0o444)
+
+
+def make_writable(path: Path) -> None:
+    """Let a file be written to again, alone: who has it by another hard link keeps it as it was. Raises OSError."""
+    if path.stat().st_nlink > 1:
+        temporary = temporary_path(path)
+        try:
+            shutil.copyfile(path, temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    path.chmod(0o644)

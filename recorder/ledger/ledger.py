@@ -14,6 +14,7 @@ from recorder.bundle.files import (
     FileDigest,
     append_whole,
     make_read_only,
+    make_writable,
     recording_errors,
     sync_folder,
 )
@@ -125,7 +126,7 @@ class Ledger:
             name = layout.ledger_segment(int(path.stem))
             if tail := torn_tail(path):
                 torn.append({"path": name, **torn_fields(tail)})
-                path.chmod(0o644)
+                make_writable(path)
                 os.truncate(path, path.stat().st_size - len(tail))
             if path.stat().st_size:
                 self._continue_segment(path, name)

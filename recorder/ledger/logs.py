@@ -12,7 +12,14 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from recorder.bundle.files import DigestingHasher, FileDigest, append_whole, make_read_only, recording_errors
+from recorder.bundle.files import (
+    DigestingHasher,
+    FileDigest,
+    append_whole,
+    make_read_only,
+    make_writable,
+    recording_errors,
+)
 from recorder.canonical import utc_text
 from recorder.ledger.lines import split_lines
 
@@ -103,9 +110,9 @@ class LogWriter:
                 self._lines[self._incarnation, stream] += 1
 
     def _make_writable(self) -> None:
-        """Its writer may have been killed after it had closed the file and before the attempt ended."""
+        """Its writer may have been killed after it had closed the file, and somebody may have it in a cache since."""
         if self._file.exists():
-            self._file.chmod(0o644)
+            make_writable(self._file)
 
 
 class RawTail:

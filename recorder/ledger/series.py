@@ -17,6 +17,7 @@ from recorder.bundle.files import (
     append_whole,
     digest_file,
     make_read_only,
+    make_writable,
     recording_errors,
     sync_folder,
     temporary_path,
@@ -126,6 +127,7 @@ class SeriesWriter:
 
     def _continue_open(self, path: Path) -> bool:
         """Whether the segment has rows, after which the writer goes on."""
+        make_writable(path)
         if tail := torn_tail(path):
             self.torn = (layout.open_series(self.series, self._number), tail)
             os.truncate(path, path.stat().st_size - len(tail))

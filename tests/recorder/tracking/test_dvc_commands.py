@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from helpers.bundles import finished, ticking_clock
+from helpers.bundles import finished, killed_builder, ticking_clock
 from helpers.commands import recorder
 from helpers.dvc_repositories import cached, digests, dvc, git, new_repository, tracker
 
+from recorder.bundle.files import digest_file
 from recorder.bundle.verify import verify_bundle
 from recorder.run import Run
 from recorder.tracking.background import BackgroundTracking, TrackingOptions
@@ -90,3 +91,18 @@ def test_a_second_repository_does_not_see_the_first(tmp_path: Path, repository: 
     other = new_repository(tmp_path / "other")
     tracked(other)
     assert cached(other) == cached(repository)
+
+
+def test_a_killed_run_that_was_added_by_hand_goes_on_beside_what_dvc_has_of_it(repository: Path) -> None:
+    (repository / ".dvc" / "config").write_text('[cache]\n    type = "hardlink"\n')
+    builder = killed_builder(repository / "runs")
+    for path in ("ledger/0002.jsonl", "metrics/0002.jsonl", "logs/0001/rank-0.log"):
+        with (builder.path / path).open("a") as file:
+            file.write("torn")
+    dvc(repository, "add", "--quiet", "runs/demo-1")
+    assert (builder.path / "ledger/0002.jsonl").stat().st_nlink == 2
+    before = cached(repository)
+    bundle = builder.resume().restored(5).join().steps(6, 12).checkpoint(12).finish(12).close()
+    assert verify_bundle(bundle).findings == ()
+    objects = {name: repository / ".dvc/cache/files/md5" / name[:2] / name[2:] for name in before}
+    assert {name for name, path in objects.items() if digest_file(path).md5 != name.removesuffix(".dir")} == set()
