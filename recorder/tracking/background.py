@@ -27,9 +27,9 @@ from recorder.tracking.read_back import ReadBack
 Mode = Literal["auto", True, False]
 Say = Callable[[str], None]
 
-# How long DVC's lock is waited for, in seconds: while training goes on, and for the seal, which has no next time.
+# How long DVC's lock is waited for, in seconds: while training goes on, and for the seal, which then does without it.
 _PATIENCE, _LAST_PATIENCE = 10.0, 30.0
-# And in the temporary copy of an experiment: `dvc exp run --run-all` holds the lock until its experiments have ended.
+# And after a signal, or in the temporary copy of an experiment: `dvc exp run --run-all` holds the lock to its end.
 _SHORT_PATIENCE = 1.0
 # How long what is left to read back may keep a run that has ended, in seconds.
 _READ_BACK_SECONDS = 2.0
@@ -188,11 +188,15 @@ class BackgroundTracking:
 
     def _work(self) -> None:
         self._guarded(self._begin)
+        is_due = False
         while (item := self._queue.get()) is not _STOP:
             self._take(item)
-            # Segments close just before the notice of the checkpoint that closes them: it is all one update.
-            if item[0] == events.CHECKPOINT_SAVED and not self._abandoned:
+            # Segments close just before the notice of the checkpoint that closes them: it is all one update. What came
+            # while the last one waited for DVC's lock is one too.
+            is_due |= item[0] == events.CHECKPOINT_SAVED
+            if is_due and self._queue.empty() and not self._abandoned:
                 self._guarded(self._update)
+                is_due = False
         if not self._abandoned:
             self._guarded(self._update)
 
@@ -228,14 +232,20 @@ class BackgroundTracking:
 
     def _update(self) -> None:
         if self._closed or self._gone:
-            tracked = self._open().update(self._closed, self._gone, self._damaged)
+            tracker = self._open()
+            if self.is_hurried():
+                tracker.patience = _SHORT_PATIENCE
+            tracked = tracker.update(self._closed, self._gone, self._damaged)
             self._closed, self._gone, self._damaged = {}, [], []
             self._after(tracked)
 
     def _seal(self, files: Mapping[str, FileDigest]) -> None:
         tracker = self._open()
-        if not tracker.adds_unlocked:
+        if not tracker.adds_unlocked and not self.is_hurried():
             tracker.patience = _LAST_PATIENCE
+        # There is no next time. Whoever holds the lock for so long pushes, collects or runs experiments elsewhere: what
+        # is added beside them is whole at any moment, and nothing is taken out.
+        tracker.adds_unlocked = True
         self._after(tracker.seal(files))
         if self._options.workspace is not None:
             tracker.stage_in(self._options.workspace)

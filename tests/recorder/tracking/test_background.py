@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from recorder.bundle.verify import verify_bundle
 from recorder.errors import MachineError, UsageError
 from recorder.tracking import background
 from recorder.tracking.background import BackgroundTracking, TrackingOptions, open_tracking
-from recorder.tracking.bundle_tracker import Tracked
+from recorder.tracking.bundle_tracker import BundleTracker, Tracked
 from recorder.tracking.dvc_repository import DvcRepository
 from recorder.tracking.pointer import pointer_path, read_pointer
+from recorder.tracking.store_check import verify_store
 
 
 class Watched(BackgroundTracking):
@@ -109,9 +111,51 @@ def test_training_goes_on_when_dvcs_lock_is_never_free(repository: Path, monkeyp
     (failed,) = of_type(ledger, "tracking.failed")
     assert "held DVC's lock for more than 0 s" in failed["reason"]
     assert "waiting for DVC's lock" in of_type(ledger, "tracking.noted")[0]["reason"]
+    # The seal has no next time, and adds without the lock.
+    assert not any("tracks demo-1 later" in text for text in tracking.said)
+    assert "up to date" in dvc(repository, "status")
+    assert verify_store(bundle, None).findings == ()
+
+
+def test_what_waits_while_the_lock_is_held_is_one_update(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    updates: list[set[str]] = []
+    waits, goes_on, really = threading.Event(), threading.Event(), BundleTracker.update
+
+    def update(tracker: BundleTracker, closed: dict[str, Any], *gone: Any) -> Tracked:
+        waits.set()
+        assert goes_on.wait(60)
+        updates.append(set(closed))
+        return really(tracker, closed, *gone)
+
+    monkeypatch.setattr(BundleTracker, "update", update)
+    builder, tracking = begun(repository)
+    assert waits.wait(60)
+    for step in range(1, 7):
+        builder.steps(step, step).checkpoint(step)
+    goes_on.set()
+    tracking.finish()
+    first, second = updates
+    assert "run.json" in first
+    assert {f"{layout.checkpoint_folder(step)}/state.json" for step in range(1, 7)} <= second
+    builder.kill()
+
+
+def test_a_seal_that_cannot_be_tracked_leaves_one_command(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder, tracking = begun(repository)
+    builder.steps(1, 5).checkpoint(5)
+    tracking.finish()
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(BundleTracker, "seal", full)
+    bundle = builder.steps(6, 7).finish(7).close()
     assert tracking.said[-1].endswith("`dvc add runs/demo-1` tracks demo-1 later")
     dvc(repository, "add", "--quiet", "runs/demo-1")
     assert "up to date" in dvc(repository, "status")
+    manifest = read_manifest(bundle)
+    assert manifest is not None
+    assert tracked_paths(repository) == {*manifest["files"], layout.MANIFEST}
 
 
 def test_what_could_not_be_tracked_is_with_the_next_checkpoint(
