@@ -240,9 +240,9 @@ class DvcRepository:
                 mend = f"; when no DVC command runs, delete {path}" if hard else ""
                 raise TrackingError(f"{_holder(path)} held DVC's lock for more than {patience:.0f} s{mend}")
             time.sleep(_LOCK_PAUSE_SECONDS)
-        if hard:
-            note_holder(path)
         try:
+            if hard:
+                note_holder(path)
             yield
         finally:
             lock.unlock()

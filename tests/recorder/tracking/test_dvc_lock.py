@@ -82,6 +82,17 @@ def test_dvc_itself_waits_for_us(locking: Path) -> None:
     dvc(locking, "add", "--quiet", "a")
 
 
+def test_a_full_disk_does_not_keep_the_lock(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    dvc(repository, "config", "core.hardlink_lock", "true")
+    monkeypatch.setattr("recorder.tracking.dvc_repository.note_holder", full)
+    with pytest.raises(OSError, match="No space left"), DvcRepository(repository).locked(0, print):
+        pass
+    assert not (repository / ".dvc" / "tmp" / "lock").exists()
+
+
 def test_a_lock_that_is_not_ours_is_not_taken_over(repository: Path) -> None:
     dvc(repository, "config", "core.hardlink_lock", "true")
     lock = repository / ".dvc" / "tmp" / "lock"
