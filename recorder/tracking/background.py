@@ -6,7 +6,9 @@ next checkpoint or the seal tries again.
 
 from __future__ import annotations
 
+import os
 import queue
+import shlex
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from recorder.ledger import events
 from recorder.tracking.bundle_tracker import BundleTracker, Tracked
 from recorder.tracking.dvc_repository import DvcRepository, check_installed, find_repository
 from recorder.tracking.open_part import OpenPart
+from recorder.tracking.pointer import SUFFIX
 from recorder.tracking.push import Pusher
 from recorder.tracking.read_back import ReadBack
 
@@ -179,7 +182,7 @@ class BackgroundTracking:
         if left["waiting"]:
             self._say(
                 f"{left['waiting']} objects are not on the remote {left['remote']}: {left['reason']}; "
-                f"`dvc push --remote {left['remote']} {self._bundle_for_dvc()}.dvc` sends them"
+                f"`dvc push --remote {left['remote']} {self._for_dvc(SUFFIX)}` sends them"
             )
 
     def _end_reading(self, seconds: float) -> None:
@@ -308,7 +311,7 @@ class BackgroundTracking:
         """Say it once for each reason; the seal's failure is final, and mended by hand."""
         if not self._in_ledger:
             name = self._must_run().path.name
-            self._say(f"not tracked in DVC: {reason}; `dvc add {self._bundle_for_dvc()}` tracks {name} later")
+            self._say(f"not tracked in DVC: {reason}; `dvc add {self._for_dvc()}` tracks {name} later")
         elif reason not in self._said:
             self._said.add(reason)
             self._say(f"not tracked in DVC for now: {reason}")
@@ -333,6 +336,8 @@ class BackgroundTracking:
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
 
-    def _bundle_for_dvc(self) -> str:
-        path = self._must_run().path
-        return path.name if path.parent.name == "" else f"{path.parent.name}/{path.name}"
+    def _for_dvc(self, suffix: str = "") -> str:
+        """The bundle, or the file beside it, for a command in the current folder, or in the root if called outside."""
+        path, here = self._must_run().path.resolve(), Path.cwd()
+        outside = self._options.workspace is not None or not here.is_relative_to(self._root)
+        return shlex.quote(os.path.relpath(path, self._root if outside else here) + suffix)

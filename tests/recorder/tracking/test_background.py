@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import queue
+import shlex
 import threading
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -187,6 +188,20 @@ def test_nothing_that_goes_wrong_reaches_training(
     assert verify_bundle(bundle).findings == ()
     assert len(of_type(checked_events(bundle), "tracking.failed")) == 1
     assert len(tracking.said) == 2
+
+
+@pytest.mark.parametrize(("here", "named"), [("out", "'my runs/demo-1'"), (".", "'out/my runs/demo-1'")])
+def test_the_command_it_leaves_is_right_where_it_was_called(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, here: str, named: str
+) -> None:
+    builder = RunBuilder(repository / "out" / "my runs").create()
+    monkeypatch.chdir(repository / here)
+    monkeypatch.setattr(DvcRepository, "add", lambda *arguments: {}["x"])
+    builder.run.track(tracking := Watched(repository))
+    builder.close()
+    assert tracking.said[-1].endswith(f"`dvc add {named}` tracks demo-1 later")
+    monkeypatch.undo()
+    dvc(repository / here, *shlex.split(f"add --quiet {named}"))
 
 
 def test_a_killed_run_is_tracked_by_its_resume(repository: Path) -> None:
