@@ -178,17 +178,17 @@ def _is_locked(pointer: StagePointer, root: Path) -> bool:
 
 def _newest_of(folder: Path, identity: dict[str, str] | None) -> Path | None:
     """The newest bundle that was begun for `identity`; one that was killed before its first event has nothing."""
-    found = [path for path in bundles(folder) if _recorded_identity(path) == identity]
+    found = [path for path in bundles(folder) if _was_begun_for(path, identity)]
     return max(found, key=lambda path: (created(path), path.name), default=None)
 
 
-def _recorded_identity(path: Path) -> Any:
+def _was_begun_for(path: Path, identity: dict[str, str] | None) -> bool:
+    """The ledger, which may be long, is read only where the few lines of run.json agree."""
     try:
         bundle = Bundle(path)
-        identity = bundle.info.get("stage")
-        return identity if identity is None or bundle.attempts else None
+        return bundle.info.get("stage") == identity and bool(bundle.attempts)
     except BundleError:
-        return None
+        return False
 
 
 def _wait(path: Path, say: Say) -> None:

@@ -19,6 +19,7 @@ from helpers.dvc_repositories import dvc, isolate_dvc, new_repository
 
 from recorder.bundle import layout
 from recorder.bundle.files import write_file
+from recorder.bundle.reader import Bundle
 from recorder.canonical import readable_json
 from recorder.errors import UsageError
 from recorder.run import Run
@@ -168,6 +169,17 @@ def test_a_run_that_was_killed_before_its_first_event_is_left_alone(request_: Re
     document = {"id": "torn", "created": "2026-01-01T00:00:00.000000Z", "stage": request_.part().identity}
     write_file(request_.folder / "runs" / "torn" / "run.json", json.dumps(document).encode())
     assert request_.part().origin.resume is None
+
+
+def test_no_ledger_of_another_stages_run_is_read(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = request_.part().identity
+    assert identity is not None
+    request_.begin("mine").abandon()
+    request_.begin("other", identity | {"inputs": "0"}).abandon()
+    read, really = [], Bundle.course.func  # type: ignore[attr-defined]
+    monkeypatch.setattr(Bundle, "course", property(lambda bundle: read.append(bundle.path.name) or really(bundle)))
+    request_.part()
+    assert set(read) == {"mine"}
 
 
 def test_a_run_that_finished_is_taken_until_dvc_has_locked_it(request_: Request) -> None:
