@@ -7,6 +7,7 @@ needed to find that out.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from recorder.bundle.find import is_bundle
 from recorder.bundle.reader import Bundle
 from recorder.errors import BundleError
 from recorder.tracking.dvc_repository import find_repository
@@ -25,6 +27,9 @@ LOCK = "dvc.lock"
 OWN_KEYS = frozenset({"run.id", "run.resume", "run.params", "run.pointer"})
 
 _MISSING = object()
+
+# How many folders below the root a pipeline may lie.
+_DEEPEST = 4
 
 
 class _Loader(yaml.SafeLoader):
@@ -76,7 +81,8 @@ def locked_faults(bundle: Path, run: str) -> list[str]:
     """What every `dvc.lock` that names the run in the folder `bundle` says otherwise than its recorded config."""
     roots = {root for folder in (Path.cwd(), bundle) if (root := find_repository(folder)) is not None}
     try:
-        stages = [found for root in sorted(roots) for found in _stages_of(root, run)]
+        folders = {folder for root in roots for folder in _folders_with_lock(root)}
+        stages = [found for folder in sorted(folders) for found in _stages_of(folder, run)]
         config = Bundle(bundle).config if stages else {}
     except BundleError as error:
         return [str(error)]
@@ -92,17 +98,27 @@ def locked_faults(bundle: Path, run: str) -> list[str]:
     ]
 
 
-def _stages_of(root: Path, run: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _folders_with_lock(root: Path) -> Iterator[Path]:
+    """Folders of the repository that hold a `dvc.lock`: pipelines may lie in folders, four deep; no bundle does."""
+    for name, folders, files in os.walk(root):
+        folder = Path(name)
+        ours, is_deep = is_bundle(folder), len(folder.relative_to(root).parts) >= _DEEPEST
+        if LOCK in files and not ours:
+            yield folder
+        folders[:] = [] if is_deep or ours else [name for name in folders if not name.startswith(".")]
+
+
+def _stages_of(folder: Path, run: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and parameters of each locked stage whose pointer, as it was locked, names `run`."""
     try:
-        stages = load_yaml((root / LOCK).read_bytes()).get("stages", {})
+        stages = load_yaml((folder / LOCK).read_bytes()).get("stages", {})
         for name, stage in stages.items():
-            if any(_names(root / out["path"], str(out.get("md5")), run) for out in stage.get("outs", [])):
+            if any(_names(folder / out["path"], str(out.get("md5")), run) for out in stage.get("outs", [])):
                 yield name, {key: value for params in stage.get("params", {}).values() for key, value in params.items()}
     except FileNotFoundError:
         return
     except (yaml.YAMLError, OSError, LookupError, TypeError, AttributeError) as error:
-        raise BundleError(f"{root / LOCK} cannot be read: {' '.join(str(error).split())}") from None
+        raise BundleError(f"{folder / LOCK} cannot be read: {' '.join(str(error).split())}") from None
 
 
 def _names(path: Path, md5: str, run: str) -> bool:

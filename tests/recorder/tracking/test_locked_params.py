@@ -87,6 +87,18 @@ def test_a_lock_that_agrees_is_no_finding_and_one_that_does_not_is(locked: tuple
     assert locked_faults(bundle, bundle.name) == []
 
 
+def test_a_pipeline_in_a_folder_is_looked_at_too_and_the_bundles_are_not(locked: tuple[Path, Path]) -> None:
+    bundle, lock = locked
+    lab = lock.parent / "labs" / "mine"
+    lab.mkdir(parents=True)
+    (lock.parent / "pipeline").rename(lab / "pipeline")
+    lock.rename(lab / "dvc.lock")
+    (bundle / "dvc.lock").write_text("stages: [")
+    assert locked_faults(bundle, bundle.name) == []
+    (lab / "dvc.lock").write_text((lab / "dvc.lock").read_text().replace("seed: 1", "seed: 2"))
+    assert len(locked_faults(bundle, bundle.name)) == 1
+
+
 def test_what_the_record_masks_is_compared_as_it_is_there(
     locked: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
