@@ -189,10 +189,6 @@ class DvcRepository:
             ) from None
         return StageInputs(name, params, {dep.def_path: str(dep.hash_info.value) for dep in files})
 
-    def has_object(self, name: str) -> bool:
-        """Whether the cache has the object `name`."""
-        return self.object_path(name).exists()
-
     def remotes(self) -> list[str]:
         """The names of the remotes that are configured, sorted."""
         return sorted(self._repo.config["remote"])
