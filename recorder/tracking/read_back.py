@@ -3,7 +3,8 @@
 DVC never checks what is in its cache, and the digests that it was told are of the bytes that were handed to the
 operating system. One thread, at the lowest priority and a limited rate, reads every tracked file, and its object in the
 cache where that is another file, from the disk and not from memory, and compares BLAKE3 and MD5. What was checked is
-noted beside the bundles (`recorder.bundle.read_back`), where `recorder verify` finds it.
+noted beside the bundles (`recorder.bundle.read_back`), where `recorder verify` finds it. A run that ends waits a moment
+for it, so its last checkpoint, when it is large, is not among what was checked.
 """
 
 from __future__ import annotations
