@@ -80,6 +80,8 @@ class _Stand(Handler):
             repository = self.hub.repositories.get(found[1])
             if repository is None:
                 self._refuse(404, "RepoNotFound")
+            elif found[2] == "tree" and repository.branches.get(found[3]) not in repository.commits:
+                self._refuse(404, "RevisionNotFound")
             elif found[2] == "refs":
                 branches = [self._branch(name, commit) for name, commit in repository.branches.items()]
                 self._json({"branches": branches, "converts": [], "tags": []})

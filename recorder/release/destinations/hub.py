@@ -67,19 +67,23 @@ class HubFiles:
 
     def list(self) -> dict[str, int]:
         """The size of every file of `main` and of the checkpoints' revisions."""
+        try:
+            branches = self._ask(f"{self._interface}/refs")[0]["branches"]
+        except FileNotFoundError:
+            return {}
         found: dict[str, int] = {}
         try:
-            for branch in self._ask("refs")[0]["branches"]:
+            for branch in branches:
                 if (prefix := prefix_of(branch["name"])) is not None:
                     found |= {prefix + path: size for path, size in self._tree(branch["name"])}
         except FileNotFoundError:
-            return {}
+            raise TransferError(f"{self.url}: a revision went while it was listed: call again") from None
         except (LookupError, TypeError, ValueError) as error:
             raise TransferError(f"{self.url}: its list is not what the Hub answers: {error!r}") from None
         return found
 
     def _tree(self, revision: str) -> Iterator[tuple[str, int]]:
-        address: str | None = f"tree/{quote(revision, safe='')}?recursive=true"
+        address: str | None = f"{self._interface}/tree/{quote(revision, safe='')}?recursive=true"
         while address is not None:
             entries, address = self._ask(address)
             for entry in entries:
@@ -88,11 +92,14 @@ class HubFiles:
 
     def _ask(self, address: str) -> tuple[Any, str | None]:
         """The Hub's answer, and the address of its next page. The token goes to the Hub alone."""
-        base = f"{hub_endpoint()}/api/models/{self.repository}/"
-        answer, following = read_json(self.url, base + address, self._token)
-        if following is not None and not following.startswith(base):
+        answer, following = read_json(self.url, address, self._token)
+        if following is not None and not following.startswith(f"{hub_endpoint()}/"):
             raise TransferError(f"{self.url}: its list goes on elsewhere, at {without_credentials(following)}")
-        return answer, following.removeprefix(base) if following is not None else None
+        return answer, following
+
+    @property
+    def _interface(self) -> str:
+        return f"{hub_endpoint()}/api/models/{self.repository}"
 
 
 class HubRepository(HubFiles):

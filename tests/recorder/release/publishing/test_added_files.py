@@ -46,6 +46,10 @@ def test_the_hub_is_asked_without_its_library_and_page_by_page(hub: Hub, lab: Pa
     hub.page = 7
     assert open_source("hf://lab/demo", lab).list() == listed
     assert open_source("hf://lab/other", lab).list() == {}
+    hub.repositories["lab/demo"].branches["step-00000099"] = "a commit that is not there"
+    with pytest.raises(TransferError, match="a revision went while it was listed"):
+        open_source("hf://lab/demo", lab).list()
+    del hub.repositories["lab/demo"].branches["step-00000099"]
     hub.next_page_at = "http://127.0.0.1:9"
     with pytest.raises(TransferError, match=r"its list goes on elsewhere, at http://127\.0\.0\.1:9"):
         open_source("hf://lab/demo", lab).list()
