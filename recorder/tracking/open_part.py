@@ -13,7 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from recorder.bundle import layout
 from recorder.bundle.files import recording_errors, write_file
@@ -84,7 +84,12 @@ def _patterns(run: str, listed: Collection[str]) -> Iterator[str]:
     """The last pattern that matches decides, and each folder above a file has to be seen too."""
     # A name that is no line stays hidden, which does no harm.
     paths = [path for path in listed if path.isprintable()]
-    folders = {str(parent) for path in paths for parent in PurePosixPath(path).parents} - {"."}
+    folders: set[str] = set()
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
     yield f"/{run}/*"
     for folder in sorted(map(_escaped, folders)):
         yield f"!/{run}/{folder}/"
