@@ -241,7 +241,8 @@ def test_a_slow_remote_is_waited_for_after_the_seal_until_a_signal_comes(reposit
     def is_hurried() -> bool:
         """The signal comes once it was said what is left."""
         told = any("still go to the remote store; the run is sealed" in text for text in tracking.said)
-        sealed.append(is_sealed(builder.path))
+        if told:
+            sealed.append(is_sealed(builder.path))
         return told
 
     tracking.is_hurried = is_hurried
