@@ -180,7 +180,8 @@ def _check_root(release: Release, anchor: str, findings: Findings) -> bool:
         return True
     if (run := next((run for run, root in release.runs.items() if root == anchor), None)) is not None:
         findings.note(
-            f"the root that was given is that of {run}: it vouches for that bundle, not for what is beside it"
+            f"the root that was given is that of {run}: it vouches for what was sealed there, not for what was edited "
+            "since or is beside it"
         )
         return False
     differs = f"its root is {release.root}, not the {anchor} that was given"
