@@ -129,8 +129,8 @@ def test_a_run_reads_back_what_it_tracks_and_damage_is_an_event(
 
     really = bundle_tracker.BundleTracker.update
 
-    def then_damage(self: Any, closed: Any, gone: Any = ()) -> Any:
-        tracked = really(self, closed, gone)
+    def then_damage(self: Any, closed: Any, *gone: Any) -> Any:
+        tracked = really(self, closed, *gone)
         for path in tracked.entries:
             if path.endswith("step-00000005/model.safetensors"):
                 flip(self.bundle / path)
