@@ -221,9 +221,9 @@ class BackgroundTracking:
     def _begin(self) -> None:
         """Everything that is closed by now: what the recorder knows, and what earlier attempts captured."""
         run = self._must_run()
+        known = run.known_digests()
         tracker = self._open()
         tracker.hide_open_part()
-        known = run.known_digests()
         rest = [path for path in bundle_files(run.path) if path not in known and not path.startswith((*_GROWING, "."))]
         self._closed = known | {path: digest_file(run.path / path) for path in rest} | self._closed
         run.event(events.TRACKING_STARTED, pointer=self._relative(tracker.pointer), link=tracker.link_type)
