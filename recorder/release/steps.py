@@ -231,7 +231,7 @@ def _statement(work: Work) -> Statement:
 def list_files(work: Work) -> str:
     """Write release.json. Raises SecretsFound for what came into the texts at the top unseen."""
     release = list_stage(work)
-    known = {*work.request.allow, *(record["fingerprint"] for record in work.facts["secrets"])}
+    known = {record["fingerprint"] for record in (*work.facts["secrets"], *work.facts["allowed"])}
     if found := [record for record in top_secrets(work.stage) if record["fingerprint"] not in known]:
         raise SecretsFound(found)
     return f"{len(release.files)} files, root {release.root}"

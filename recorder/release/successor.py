@@ -19,6 +19,9 @@ from recorder.release.destinations.protocol import Source
 from recorder.release.manifest import RUNS, FileRecord, Release, record_file
 from recorder.release.receive import PARTIAL, receive
 from recorder.release.selection import checkpoint_steps
+from recorder.release.secrets.gate import scan_text
+from recorder.release.secrets.scanner import Scanner
+from recorder.release.stated_secrets import stated_secrets
 from recorder.release.statement import STATEMENT
 from recorder.release.withdrawal import Withdrawal, checkpoint_files, is_exported
 from recorder.release.work import Work
@@ -30,10 +33,12 @@ _AGAIN = (steps.export, steps.report, steps.describe, steps.list_files, steps.si
 def make_successor(work: Work, request: Withdrawal, old: Release, run: str, source: Source) -> Release:
     """Put the release without the checkpoint into the stage, listed and signed; what was there before is thrown away.
 
-    Raises UsageError for a release of an older version whose statement is not given, BundleError when what is left does
+    Raises UsageError for a secret in the reason or the statement, and for a release of an older version whose statement
+    is not given, BundleError when what is left does
     not verify, and what fetching and the steps raise.
     """
     gone = checkpoint_files(old, run, request.step)
+    _refuse_secrets(request)
     if STATEMENT not in old.files and request.statement is None:
         raise UsageError(
             f"the release at {request.url} was made by an earlier version and keeps no {STATEMENT}: "
@@ -52,6 +57,13 @@ def make_successor(work: Work, request: Withdrawal, old: Release, run: str, sour
         if not is_exported(path) or checkpoint_steps([path]) not in ([], [request.step]):
             raise BundleError(f"{path} of {request.url} cannot be made again from the rest: nothing was changed there")
     return new
+
+
+def _refuse_secrets(request: Withdrawal) -> None:
+    found = stated_secrets(request.statement, ())
+    found += [{"run": "--reason", **finding.record()} for finding in scan_text(request.reason, "", Scanner())]
+    for record in found:
+        raise UsageError(f"a secret ({record['kind']}) stands in {record['run']}, which is published: leave it out")
 
 
 def _fetch(work: Work, source: Source, wanted: dict[str, FileRecord]) -> None:
@@ -107,6 +119,7 @@ def _tell(work: Work, request: Withdrawal, old: Release, run: str, stones: list[
         "runs": [{key: value for key, value in known.items() if key != "root"} for known in old.document["runs"]],
         "problems": problems,
         "edited": edited,
+        "secrets": [],
         "allowed": old.document["allowed"],
         "withheld": [*old.document["withheld"], *({"run": run, **stone} for stone in stones)],
         "superseded": [*old.superseded, superseded],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from helpers.bundles import killed
 from helpers.kill_points import run_until_killed
-from helpers.private_runs import HOST, private_model
+from helpers.private_runs import HOST, private_model, token
 from helpers.publishing import Keys, Open, Recorder, content, make_key, publish
 from helpers.releases import STATED
 
@@ -429,3 +430,10 @@ def test_a_release_of_an_earlier_version_needs_its_statement(lab: Path, keys: Ke
     assert content(out) == before
     withdraw(asked(lab, 2, keys.private, statement=lab / "said.yaml"), Folder(out))
     assert "A demonstration of" in (out / "README.md").read_text()
+
+
+def test_a_secret_in_the_reason_changes_nothing(lab: Path, keys: Keys) -> None:
+    before = content(lab / "out")
+    with pytest.raises(UsageError, match=r"a secret \(github-token\) stands in --reason, which is published"):
+        withdraw(replace(asked(lab, 2, keys.private), reason=f"it knew {token().secret}"), Folder(lab / "out"))
+    assert content(lab / "out") == before
