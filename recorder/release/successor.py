@@ -18,9 +18,9 @@ from recorder.release import steps
 from recorder.release.destinations.protocol import Source
 from recorder.release.manifest import RUNS, FileRecord, Release, record_file
 from recorder.release.receive import PARTIAL, receive
-from recorder.release.selection import checkpoint_steps
 from recorder.release.secrets.gate import scan_text
 from recorder.release.secrets.scanner import Scanner
+from recorder.release.selection import checkpoint_steps
 from recorder.release.stated_secrets import stated_secrets
 from recorder.release.statement import STATEMENT
 from recorder.release.withdrawal import Withdrawal, checkpoint_files, is_exported
