@@ -24,6 +24,7 @@ _BEGIN, _END = "# begin open run ", "# end open run "
 _NOTE = "# Written by the recorder: what of an open run its .dvc file does not list.\n"
 _SEGMENTED = (layout.LEDGER, layout.METRICS, layout.SYSTEM_METRICS)
 _BLOCK = re.compile(rf"(?:{re.escape(_NOTE)})?{_BEGIN}(?P<run>\S+)\n(?:(?!{_END}).*\n)*{_END}(?P=run)\n")
+_IN_CHECKPOINT = re.compile(rf"{layout.CHECKPOINTS}/[^/]+(?=/.)")
 _SPECIAL = re.compile(r"([\\*?\[\]!# ])")
 
 
@@ -83,8 +84,11 @@ class OpenPart:
 def _patterns(run: str, listed: Collection[str]) -> Iterator[str]:
     """The last pattern that matches decides, and each folder above a file has to be seen too."""
     # A name that is no line stays hidden, which does no harm.
-    paths = [path for path in listed if path.isprintable()]
-    folders: set[str] = set()
+    named = [path for path in listed if path.isprintable()]
+    # A checkpoint is whole when it is there, and is listed whole. DVC takes time for each pattern.
+    checkpoints = {match[0] for path in named if (match := _IN_CHECKPOINT.match(path))}
+    paths = [path for path in named if not _IN_CHECKPOINT.match(path)]
+    folders: set[str] = {layout.CHECKPOINTS} if checkpoints else set()
     for path in paths:
         folder = path.rpartition("/")[0]
         while folder and folder not in folders:
@@ -94,7 +98,7 @@ def _patterns(run: str, listed: Collection[str]) -> Iterator[str]:
     for folder in sorted(map(_escaped, folders)):
         yield f"!/{run}/{folder}/"
         yield f"/{run}/{folder}/*"
-    for pattern in _folded(paths):
+    for pattern in [*sorted(map(_escaped, checkpoints)), *_folded(paths)]:
         yield f"!/{run}/{pattern}"
 
 

@@ -112,13 +112,13 @@ def test_what_is_listed_is_seen_and_nothing_else(repository: Path) -> None:
     listed += ["run.json", "config/resolved.yaml", "checkpoints/step-00000005/state.json", "data/a [1] #!.txt"]
     hidden = ["ledger/0124.jsonl", "ledger/0126.jsonl", "ledger/1125.jsonl", "metrics/0001.jsonl", "bundle.json"]
     hidden += ["metrics/10051.parquet", "metrics/0001.parquet.tmp", "config/overrides.yaml", "data/b"]
-    hidden += ["checkpoints/step-00000005/model.safetensors", "checkpoints/step-00000006/state.json", "logs/0001/a.log"]
+    hidden += ["checkpoints/step-00000005.partial/a", "checkpoints/step-00000006/state.json", "logs/0001/a.log"]
     OpenPart(bundle).hide(listed)
     assert len((repository / "runs" / IGNORE).read_text().splitlines()) < 50
     ignore = Repo(str(repository)).dvcignore
     assert [path for path in listed if ignore.is_ignored_file(str(bundle / path))] == []
     assert [path for path in hidden if not ignore.is_ignored_file(str(bundle / path))] == []
-    folders = ["checkpoints/step-00000006", "logs", "checkpoints/step-00000005/more"]
+    folders = ["checkpoints/step-00000006", "logs", "checkpoints/step-00000005.partial"]
     assert [path for path in folders if not ignore.is_ignored_dir(str(bundle / path))] == []
     assert not ignore.is_ignored_dir(str(bundle))
     assert not ignore.is_ignored_file(str(repository / "runs" / "demo-2" / "run.json"))
