@@ -26,8 +26,8 @@ from helpers.commands import (
 from recorder.bundle import layout
 
 LONG = [*TINY, "train.steps=700", "checkpoint.every=200", "checkpoint.keep=0", "checkpoint.memory_every=10"]
-# So many that workers are lost and join six times, or Ray notices that it is gone, before the run ends on any machine.
-LONGER = [*LONG, "train.steps=3000"]
+# Ended by the test, whatever the pace of Ray and of the machine. The constant rate makes its steps those of any length.
+ENDLESS = [*LONG, "optim.schedule=constant", "train.steps=100000"]
 NODES = 3
 
 
@@ -35,12 +35,6 @@ NODES = 3
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of the run that nothing happened to, by one worker."""
     return undisturbed(tmp_path_factory.mktemp("straight"), LONG)
-
-
-@pytest.fixture(scope="module")
-def longer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same of a longer run."""
-    return undisturbed(tmp_path_factory.mktemp("longer"), LONGER)
 
 
 def undisturbed(folder: Path, arguments: list[str]) -> Path:
@@ -84,6 +78,11 @@ class Watched:
         done = self._running.wait()
         assert done.code == 0, done.err
 
+    def interrupt(self) -> None:
+        self._running.interrupt_group(signal.SIGINT)
+        done = self._running.wait()
+        assert done.code == 128 + signal.SIGINT, done.err
+
     def killed(self) -> None:
         self._running.wait()
 
@@ -97,13 +96,19 @@ def assert_equals(bundle: Path, straight: Path) -> None:
     assert verify_json(bundle.parent.parent, bundle)["findings"] == []
 
 
+def assert_equals_undisturbed(bundle: Path, folder: Path) -> None:
+    """The same for an endless run, beside one that is made in `folder` and ends by itself where that one was ended."""
+    folder.mkdir()
+    assert_equals(bundle, undisturbed(folder, [*ENDLESS, f"train.steps={max(bits(bundle))}"]))
+
+
 def pids(workers: list[dict[str, Any]]) -> dict[int, int]:
     return {worker["rank"]: worker["pid"] for worker in workers}
 
 
-def test_nodes_are_lost_replaced_and_drained_in_place(cluster: Nodes, tmp_path: Path, longer: Path) -> None:
+def test_nodes_are_lost_replaced_and_drained_in_place(cluster: Nodes, tmp_path: Path) -> None:
     """Without and with replacement, the node of rank 0, a drain with a deadline, two nodes at once: one run."""
-    run = Watched(tmp_path, cluster, *LONGER, "cluster.workers=3")
+    run = Watched(tmp_path, cluster, *ENDLESS, "cluster.workers=3")
     first = run.workers(3)
     cluster.lose(first[2]["node"])
     second = run.workers(2)
@@ -130,14 +135,17 @@ def test_nodes_are_lost_replaced_and_drained_in_place(cluster: Nodes, tmp_path: 
     cluster.lose(seventh[2]["node"])
     last = run.workers(1)
     assert pids(last) == {0: pids(seventh)[0]}
-    run.finish()
 
-    # A replacement may have been on its way to a node that was gone, and belongs to no membership.
-    lost = [event["fields"]["pid"] for event in events_of(run.bundle, "worker.lost") if event["fields"]["pid"]]
-    assert sorted(lost) == sorted([pids(first)[2], pids(third)[0], pids(seventh)[1], pids(seventh)[2]])
+    def lost(bundle: Path) -> list[int]:
+        # A replacement may have been on its way to a node that was gone, and belongs to no membership.
+        return [event["fields"]["pid"] for event in events_of(bundle, "worker.lost") if event["fields"]["pid"]]
+
+    run.wait_for(lambda bundle: len(lost(bundle)) == 4)
+    run.interrupt()
+    assert sorted(lost(run.bundle)) == sorted([pids(first)[2], pids(third)[0], pids(seventh)[1], pids(seventh)[2]])
     assert {event["fields"]["recorded"] for event in events_of(run.bundle, "step.redone")} == {0}
     assert events_of(run.bundle, "checkpoint.restored") == []
-    assert_equals(run.bundle, longer)
+    assert_equals_undisturbed(run.bundle, tmp_path / "undisturbed")
 
 
 def test_a_node_lost_during_the_start_is_not_waited_for(cluster: Nodes, tmp_path: Path, straight: Path) -> None:
@@ -187,16 +195,19 @@ def test_a_dead_driver_is_resumed_from_node_memory(cluster: Nodes, tmp_path: Pat
     assert not memory_of(run.bundle)
 
 
-def test_ray_itself_dies_and_the_driver_starts_it_again(tmp_path: Path, longer: Path) -> None:
-    running = TrainProcess(tmp_path, *LONGER, "cluster.workers=2")
+def test_ray_itself_dies_and_the_driver_starts_it_again(tmp_path: Path) -> None:
+    running = TrainProcess(tmp_path, *ENDLESS, "cluster.workers=2")
     bundle = running.wait_for(lambda bundle: len(events_of(bundle, "snapshot.saved")) >= 3)
     for raylet in descendants(running.process.pid, b"raylet/raylet"):
         os.kill(raylet, signal.SIGKILL)
+    running.wait_for(lambda bundle: bool(events_of(bundle, "checkpoint.restored")))
+    running.wait_for(lambda bundle: steps_of_newest(bundle, 2) >= 10)
+    running.interrupt_group(signal.SIGINT)
     done = running.wait()
-    assert done.code == 0, done.err
+    assert done.code == 128 + signal.SIGINT, done.err
     assert len(events_of(bundle, "cluster.lost")) == 1
     assert [event["fields"]["source"] for event in events_of(bundle, "checkpoint.restored")] == ["memory"]
-    assert_equals(bundle, longer)
+    assert_equals_undisturbed(bundle, tmp_path / "undisturbed")
 
 
 def test_a_run_is_scaled_in_place(tmp_path: Path, straight: Path) -> None:

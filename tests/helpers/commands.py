@@ -86,7 +86,7 @@ class TrainProcess:
                     return bundle
             if self.process.poll() is not None:
                 raise AssertionError(f"train.py ended with {self.process.returncode}: {self.wait().err}")
-            time.sleep(0.02)
+            time.sleep(0.1)
         raise AssertionError("train.py did not get that far in time")
 
     def interrupt_group(self, number: signal.Signals) -> None:

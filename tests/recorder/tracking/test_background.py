@@ -101,6 +101,21 @@ def test_removed_checkpoints_free_the_cache(repository: Path) -> None:
     assert pointer.object in extra
 
 
+def test_where_nothing_can_be_linked_each_file_is_kept_twice_and_it_is_said_once(repository: Path) -> None:
+    dvc(repository, "config", "cache.type", "copy")
+    builder, tracking = begun(repository)
+    bundle = builder.steps(1, 5).checkpoint(5).steps(6, 8).checkpoint(8).finish(8).close()
+    assert [text.partition(":")[0] for text in tracking.said] == ["the file system cannot link into DVC's cache"]
+    assert [fields["reason"] for fields in of_type(checked_events(bundle), "tracking.noted")] == tracking.said
+    manifest = read_manifest(bundle)
+    assert manifest is not None
+    objects = DvcRepository(repository)
+    for path, record in manifest["files"].items():
+        status, copy = (bundle / path).stat(), objects.object_path(record["md5"]).stat()
+        assert (status.st_nlink, copy.st_nlink, copy.st_size) == (1, 1, status.st_size)
+        assert status.st_ino != copy.st_ino
+
+
 def test_training_goes_on_when_dvcs_lock_is_never_free(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "_PATIENCE", 0.1)
     monkeypatch.setattr(background, "_LAST_PATIENCE", 0.1)

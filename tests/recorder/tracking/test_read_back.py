@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from helpers.bundles import RunBuilder, finished
 from helpers.dvc_repositories import digests, dvc
@@ -112,6 +115,23 @@ def test_there_is_no_time_left(bundle: Path, tmp_path: Path) -> None:
     reading.add(files)
     reading.finish(0)
     assert len(ReadBackNotes(bundle).matching({path: digest.record() for path, digest in files.items()})) < len(files)
+
+
+def test_everything_else_goes_first(bundle: Path, tmp_path: Path) -> None:
+    """The reading thread has the lowest priority for processor and disk, the others keep theirs."""
+    files = linked(bundle, tmp_path / "cache")
+    flip(bundle / "run.json")
+    found: list[tuple[int, int]] = []
+
+    def look(*_what: str) -> None:
+        thread = threading.get_native_id()
+        found.append((os.getpriority(os.PRIO_PROCESS, thread), psutil.Process(thread).ionice().ioclass))
+
+    reading = ReadBack(bundle, lambda md5: tmp_path / "cache" / md5, look)
+    reading.add({"run.json": files["run.json"]})
+    reading.finish(60)
+    assert found == [(19, psutil.IOPRIO_CLASS_IDLE)]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) < 19
 
 
 def test_torn_notes_are_no_notes(bundle: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from helpers.bundles import RunBuilder
 from helpers.commands import recorder
 from helpers.dvc_repositories import digests, dvc, tracker
+from helpers.object_servers import add_s3_remote, alter_object, s3_server
 from test_dvc_lock import held
 from test_read_back import flip
 from test_store_check import MODEL, OPTIMIZER, STATE, bundle, object_in, store
@@ -77,6 +78,22 @@ def test_a_bad_copy_is_not_used(repository: Path, bundle: Path, store: Path) -> 
     assert f"{MODEL}: it was changed" in done.out
     assert "no good copy anywhere" in done.out
     assert (bundle / MODEL).read_bytes() == damaged
+
+
+def test_from_s3_and_not_what_the_server_corrupted(repository: Path, bundle: Path, tmp_path: Path) -> None:
+    known, model, optimizer = digests(bundle), (bundle / MODEL).read_bytes(), (bundle / OPTIMIZER).read_bytes()
+    with s3_server(tmp_path / "server.log") as port:
+        add_s3_remote(repository, port)
+        dvc(repository, "push", "--quiet")
+        alter_object(port, known[OPTIMIZER].md5, optimizer[:-1] + bytes([optimizer[-1] ^ 1]))
+        flip(bundle / MODEL)
+        flip(bundle / OPTIMIZER)
+        done = recorder(repository, "repair", "demo-1", "--json")
+    assert done.code == 1
+    repaired = {item["path"]: item["source"] for item in json.loads(done.out)["repairs"]}
+    assert repaired == {MODEL: "remote store", OPTIMIZER: None}
+    assert (bundle / MODEL).read_bytes() == model
+    assert (bundle / OPTIMIZER).read_bytes() != optimizer
 
 
 def test_a_bundle_that_went_on_untracked_is_left_alone(repository: Path, store: Path, bundle: Path) -> None:

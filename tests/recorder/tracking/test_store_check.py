@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from helpers.dvc_repositories import digests, dvc, tracker
 from helpers.object_servers import Wire, add_s3_remote, alter_object, s3_server
 from test_read_back import flip
 
+from recorder.bundle.files import digest_file
 from recorder.bundle.findings import Report
 from recorder.errors import TrackingError, UsageError
 from recorder.tracking.pointer import pointer_path, read_pointer
@@ -113,6 +115,20 @@ def test_over_s3_what_the_server_corrupts_is_found(repository: Path, bundle: Pat
         with pytest.raises(TrackingError, match=r"^remote store: [^\n]*$"):
             verify_store(bundle, "store")
         wire.close()
+
+
+def test_memory_is_bounded_however_big_an_object_is(repository: Path, bundle: Path) -> None:
+    big = bundle / "big"
+    with big.open("wb") as file:
+        file.truncate(200_000_000)
+    tracker(repository, bundle).update({"big": digest_file(big)})
+    tracemalloc.start()
+    try:
+        assert found(verify_store(bundle, None)) == [("big", "extra")]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 64e6
 
 
 def test_the_command_and_its_exit_codes(repository: Path, bundle: Path, store: Path) -> None:
