@@ -24,7 +24,7 @@ _BEGIN, _END = "# begin open run ", "# end open run "
 _NOTE = "# Written by the recorder: what of an open run its .dvc file does not list.\n"
 _SEGMENTED = (layout.LEDGER, layout.METRICS, layout.SYSTEM_METRICS)
 _BLOCK = re.compile(rf"(?:{re.escape(_NOTE)})?{_BEGIN}(?P<run>\S+)\n(?:(?!{_END}).*\n)*{_END}(?P=run)\n")
-_IN_CHECKPOINT = re.compile(rf"{layout.CHECKPOINTS}/[^/]+(?=/.)")
+_IN_CHECKPOINTS = f"{layout.CHECKPOINTS}/"
 _SPECIAL = re.compile(r"([\\*?\[\]!# ])")
 
 
@@ -83,14 +83,20 @@ class OpenPart:
 
 def _patterns(run: str, listed: Collection[str]) -> Iterator[str]:
     """The last pattern that matches decides, and each folder above a file has to be seen too."""
-    # A name that is no line stays hidden, which does no harm.
-    named = [path for path in listed if path.isprintable()]
-    # A checkpoint is whole when it is there, and is listed whole. DVC takes time for each pattern.
-    checkpoints = {match[0] for path in named if (match := _IN_CHECKPOINT.match(path))}
-    paths = [path for path in named if not _IN_CHECKPOINT.match(path)]
-    folders: set[str] = {layout.CHECKPOINTS} if checkpoints else set()
-    for path in paths:
+    folders: set[str] = set()
+    checkpoints: set[str] = set()
+    paths: list[str] = []
+    # There may be thousands, each time one more is tracked.
+    for path in listed:
+        if not path.isprintable():
+            continue  # A name that is no line stays hidden, which does no harm.
         folder = path.rpartition("/")[0]
+        if folder.startswith(_IN_CHECKPOINTS):
+            # A checkpoint is whole when it is there, and is listed whole. DVC takes time for each pattern.
+            checkpoints.add("/".join(folder.split("/", 2)[:2]))
+            folder = layout.CHECKPOINTS
+        else:
+            paths.append(path)
         while folder and folder not in folders:
             folders.add(folder)
             folder = folder.rpartition("/")[0]
