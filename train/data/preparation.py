@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,14 +29,17 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 
+_UNFINISHED, _LOCK = ".preparing-", ".lock"
+
 
 def prepare(config: DataConfig, progress: Progress | None = None) -> PreparedData:
     """The prepared folder of `config`: found under `config.cache` and checked, or made.
 
     Its name is the digest of what was asked for (source, inputs, licence, tokenizer, split), so another sequence
-    length reuses it. It appears whole or not at all: it is written under a hidden name, which a killed process leaves
-    behind, and renamed when the disk has it. Processes that prepare the same at once all succeed. Text is read as a
-    stream, twice. Raises DataError for unfit input, a damaged folder, or a split shorter than one sequence.
+    length reuses it. It appears whole or not at all: it is written under a hidden name and renamed when the disk has
+    it; what a killed process left under such a name is removed by the next. Processes that prepare the same at once all
+    succeed. Text is read as a stream, twice. Raises DataError for unfit input, a damaged folder, or a split shorter
+    than one sequence.
     """
     say = progress or (lambda _: None)
     source = _source(config)
@@ -79,18 +83,24 @@ def _request(config: DataConfig, source: Source) -> dict[str, Any]:
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     """A hidden folder to fill, which becomes `folder` when the block ends well and vanishes when it does not."""
-    unfinished = folder.with_name(f".preparing-{secrets.token_hex(8)}")
+    unfinished = folder.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
+    lock = unfinished.with_suffix(_LOCK)
     try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        sync_folder(unfinished)
-        try:
-            unfinished.replace(folder)
-        except OSError:
-            # Another process may have been first: its folder has the same bytes.
-            if not folder.exists():
-                raise
-        sync_folder(folder.parent)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder.parent)
+        # Locked before the folder is there: a folder that nobody has locked is abandoned.
+        with lock.open("xb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            unfinished.mkdir()
+            yield unfinished
+            sync_folder(unfinished)
+            try:
+                unfinished.replace(folder)
+            except OSError:
+                # Another process may have been first: its folder has the same bytes.
+                if not folder.exists():
+                    raise
+            sync_folder(folder.parent)
     except OSError as error:
         raise DataError(
             f"data.cache: prepared data cannot be written to {folder.parent}: {error.strerror}; "
@@ -98,6 +108,19 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        with suppress(OSError):
+            lock.unlink(missing_ok=True)
+
+
+def _remove_abandoned(cache: Path) -> None:
+    """Remove what killed processes were filling. A lock ends with its process, however that ends."""
+    for unfinished in cache.glob(f"{_UNFINISHED}*/"):
+        lock = unfinished.with_suffix(_LOCK)
+        # Held by a living process, or not ours to remove.
+        with suppress(OSError), lock.open("ab") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(unfinished)
+            lock.unlink()
 
 
 def _write(folder: Path, request: dict[str, Any], source: Source, config: DataConfig, say: Progress) -> None:
