@@ -10,6 +10,7 @@ import secrets
 import shutil
 import time
 import traceback
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -156,15 +157,16 @@ class Session:
 
     def _run_workers(self, launcher: RayLauncher, signals: StopSignals) -> str:
         """Train; the outcome. Every worker has ended when this returns or raises."""
-        try:
-            self._begin()
-            room = launcher.wait_until_ready()
-            self._check_room(room)
-            launcher.use_source(self._archive, self._spools / "source")
-            return self._supervise(launcher, room, signals)
-        finally:
-            self._display.stop()
-            launcher.close()
+        with ExitStack() as afterwards:
+            try:
+                self._begin()
+                room = launcher.wait_until_ready()
+                self._check_room(room)
+                launcher.use_source(self._archive, self._spools / "source")
+                return self._supervise(launcher, room, signals, afterwards)
+            finally:
+                self._display.stop()
+                launcher.close()
 
     def _begin(self) -> None:
         """Record the start of the attempt, begin to collect, and show it."""
@@ -218,13 +220,17 @@ class Session:
             )
             self._display.say(said, "yellow")
 
-    def _supervise(self, launcher: RayLauncher, room: int, signals: StopSignals) -> str:
-        """Serve the workers and keep enough of them; the outcome of the attempt."""
+    def _supervise(self, launcher: RayLauncher, room: int, signals: StopSignals, afterwards: ExitStack) -> str:
+        """Serve the workers and keep enough of them; the outcome of the attempt.
+
+        A worker may still be on its way when the run ends: what it connects to is closed `afterwards`.
+        """
         cluster, address = self._config.cluster, launcher.address
         meeting = open_meeting(address)
         token = secrets.token_hex(16)
         coordinator = Coordinator(cluster.min_workers, cluster.hang_seconds)
         server = CoordinatorServer(coordinator, token, address, self._inbox)
+        afterwards.callback(server.close)
         sources = Sources(self._run, self._request.origin, self._display.say)
 
         def job(rank: int, incarnation: int) -> Job:
@@ -252,7 +258,7 @@ class Session:
             launcher.forget(supervisor.untidy_nodes if self._run.attempt == 1 else None)
             return outcome
         finally:
-            server.close()
+            server.stop()
 
     def _open_run(self) -> Run:
         origin = self._request.origin

@@ -32,7 +32,7 @@ class _Connection:
 
 
 class CoordinatorServer:
-    """Serves `coordinator` at `host` on a port of its own until `close`; notices go into `notices`.
+    """Serves `coordinator` at `host` on a port of its own until `stop`; notices go into `notices`.
 
     Who does not know `token` is not answered. Everything the coordinator does happens in this object's thread: the
     driver reaches it through `call`.
@@ -64,16 +64,27 @@ class CoordinatorServer:
         self._calls.put(action)
         self._wake.send(b"\0")
 
-    def close(self) -> None:
-        """Stop serving and close every connection: workers that still train end themselves."""
+    def stop(self) -> None:
+        """Stop serving and close every connection: workers that still train end themselves. A second call does nothing.
+
+        Who connects from here on waits for an answer until `close`: being refused would look like a fault.
+        """
+        if self._closing:
+            return
         self._closing = True
         self._wake.send(b"\0")
         self._thread.join()
         for key in list(self._selector.get_map().values()):
-            with contextlib.suppress(OSError):
-                key.fileobj.close()  # type: ignore[union-attr]
+            if key.fileobj is not self._listener:
+                with contextlib.suppress(OSError):
+                    key.fileobj.close()  # type: ignore[union-attr]
         self._wake.close()
         self._selector.close()
+
+    def close(self) -> None:
+        """Stop, and let nobody connect any more; for when no worker is left that might."""
+        self.stop()
+        self._listener.close()
 
     def _serve(self) -> None:
         try:

@@ -10,7 +10,7 @@ import queue
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,10 +128,10 @@ class _Act:
 
     def run_to_end(self) -> Played:
         """Train, seal, and tidy up the memory."""
-        with self._run, _patience(self._inbox):
+        with self._run, _patience(self._inbox), ExitStack() as afterwards:
             try:
                 self._begin()
-                outcome = self._supervise()
+                outcome = self._supervise(afterwards)
             finally:
                 self._launcher.close()
                 remove_memory(self._run.path)
@@ -153,10 +153,11 @@ class _Act:
             capture_cpu_seconds=0.0,
         )
 
-    def _supervise(self) -> str:
+    def _supervise(self, afterwards: ExitStack) -> str:
         cluster, token, meeting = self._config.cluster, secrets.token_hex(16), open_meeting("127.0.0.1")
         coordinator = Coordinator(cluster.min_workers, cluster.hang_seconds)
         server = CoordinatorServer(coordinator, token, "127.0.0.1", self._inbox)
+        afterwards.callback(server.close)
         data = prepare(self._config.data)
 
         def job(rank: int, incarnation: int) -> Job:
@@ -182,7 +183,7 @@ class _Act:
         try:
             return supervisor.run_to_end(StopSignals(), self._plan.workers)
         finally:
-            server.close()
+            server.stop()
 
 
 def train_alone(played: Played) -> list[tuple[int, str, str, str]]:

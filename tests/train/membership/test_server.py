@@ -323,6 +323,18 @@ def test_a_member_whose_driver_is_gone_is_told() -> None:
     assert server.lost.get(timeout=PATIENCE) == "rank-0.0"
 
 
+def test_a_member_that_comes_when_the_run_has_ended_waits_and_is_told_that_the_driver_is_gone() -> None:
+    """Being refused would be recorded as a failure of a run that went well."""
+    server = Server(Coordinator(1, 60.0))
+    server.server.stop()
+    server.member("rank-0.1")
+    assert server.lost.empty()
+    server.server.close()
+    assert server.lost.get(timeout=PATIENCE) == "rank-0.1"
+    with pytest.raises(ConnectionRefusedError):
+        server.member("rank-0.2")
+
+
 def test_a_failing_coordinator_is_the_drivers_failure() -> None:
     server = Server(Coordinator(1, 60.0))
     server.server.call(lambda coordinator, now: coordinator.heard("nobody", now))
