@@ -17,10 +17,10 @@ from recorder.ledger import events
 class EffectiveTime:
     """How long something took in all, and how long it trained steps that were kept, in seconds.
 
-    The *effective training time ratio* is the quotient of the two: the sum of the slowest worker's `step_seconds` over
-    all steps that were kept, divided by the time from the beginning to the end of the attempts. What is computed again
-    after a loss counts once; starting, waiting, saving and evaluating count as time only, and so does nothing between
-    two attempts. After A. Kokolis et al., "Revisiting Reliability in Large-Scale Machine Learning Research Clusters"
+    The *effective training time ratio* is the quotient of the two: what each step that was kept took its workers on
+    average, summed, divided by the time from the beginning to the end of the attempts. What is computed again after a
+    loss counts once; starting, waiting, saving and evaluating count as time only, and so does nothing between two
+    attempts. After A. Kokolis et al., "Revisiting Reliability in Large-Scale Machine Learning Research Clusters"
     (2024), where it is the productive share of a run's time on its machines.
     """
 
@@ -68,10 +68,20 @@ def effective_times(attempts: Sequence[Attempt], committed: CommittedSeries) -> 
     for row in (*committed.rows, *committed.superseded):
         last_row[row["attempt"]] = max(last_row.get(row["attempt"], ""), row["time"])
     for row in committed.rows:
-        if math.isfinite(seconds := row.get("step_seconds", math.nan)):
+        if math.isfinite(seconds := training_seconds(row)):
             training.setdefault(row["attempt"], []).append(seconds)
     sums = {attempt: math.fsum(seconds) for attempt, seconds in training.items()}
     return attempt_times(attempts, last_row, sums)
+
+
+def training_seconds(row: Mapping[str, Any]) -> float:
+    """What a step took its workers on average, in seconds; NaN when none of them says.
+
+    A worker's steps follow one another. The slowest's of each step would count the time twice in which one worker still
+    ends a step and another has begun the next.
+    """
+    taken = [seconds for seconds in row.get("worker_step_seconds") or () if math.isfinite(seconds)]
+    return math.fsum(taken) / len(taken) if taken else float(row.get("step_seconds", math.nan))
 
 
 def attempt_times(

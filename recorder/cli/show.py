@@ -11,8 +11,8 @@ from recorder.errors import BundleError
 SUMMARY = "show one run on one screen"
 DESCRIPTION = (
     "Shows what a run was, how it went and what is left of it.\n\n"
-    "training is the effective training time ratio, of the run and of each attempt: the slowest worker's step_seconds\n"
-    "summed over all steps that were kept, divided by the time from the beginning to the end of the attempts.\n"
+    "training is the effective training time ratio, of the run and of each attempt: what each step that was kept took\n"
+    "its workers on average, summed, divided by the time from the beginning to the end of the attempts.\n"
     "losses is what losing workers cost: steps computed again, worker-seconds, and the time from a worker's death\n"
     "until training went on."
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from recorder.bundle import layout
+from recorder.bundle.costs import training_seconds
 from recorder.bundle.kept_steps import KeptSteps, Row
 from recorder.bundle.lanes import Lanes, lanes
 from recorder.bundle.reader import Bundle
@@ -78,7 +79,7 @@ def _read_metrics(bundle: Bundle, curves: Curves) -> None:
     curves.columns = {name: Envelope(CAPACITY) for name in (*drawn, THROUGHPUT)}
     own = _own_name(curves.kept)
     before: Row = {}
-    for row in bundle.rows(layout.METRICS, _PLACE.union(drawn, {"time", "tokens"})):
+    for row in bundle.rows(layout.METRICS, _PLACE.union(drawn, {"time", "tokens", "worker_step_seconds"})):
         attempt, membership = own(row)
         line = Line(attempt, membership, curves.kept.kept(row))
         group = f"{line.attempt} {line.membership} {line.kept}"
@@ -100,7 +101,7 @@ def _follow_row(curves: Curves, row: Row, line: Line) -> None:
     if not line.kept:
         curves.superseded += 1
         return
-    if math.isfinite(seconds := row.get("step_seconds", math.nan)):
+    if math.isfinite(seconds := training_seconds(row)):
         curves.training_seconds[attempt] = curves.training_seconds.get(attempt, 0.0) + seconds
     if curves.first is None or row["step"] < curves.first["step"]:
         curves.first = row

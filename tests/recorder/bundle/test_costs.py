@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.recovery import STEP_SECONDS, Clock, RecoveryBuilder
@@ -40,6 +42,17 @@ def test_an_attempt_whose_driver_was_killed_ended_when_it_was_last_heard_of(tmp_
     assert first.seconds == pytest.approx(2.0 + 6 * STEP_SECONDS, abs=0.001)
     assert second.seconds == pytest.approx(2.0 + 4 * STEP_SECONDS, abs=0.001)
     assert total_time([first, second]).ratio == pytest.approx(4.0 / 9.0, abs=0.001)
+
+
+def test_a_step_that_one_worker_begins_while_another_ends_the_last_counts_no_time_twice() -> None:
+    """Two take 9 s of 10, each the longer for one step; of a third step one worker does not say."""
+    rows: list[dict[str, Any]] = [
+        {"step": 1, "attempt": 1, "time": utc_text(6), "step_seconds": 6.0, "worker_step_seconds": [6.0, 3.0]},
+        {"step": 2, "attempt": 1, "time": utc_text(9), "step_seconds": 6.0, "worker_step_seconds": [3.0, 6.0]},
+        {"step": 3, "attempt": 1, "time": utc_text(9), "worker_step_seconds": [math.nan, 0.5]},
+    ]
+    [time] = effective_times([Attempt(1, utc_text(0), ended=utc_text(10))], CommittedSeries(rows, [])).values()
+    assert (time.training_seconds, time.seconds) == (9.5, 10.0)
 
 
 def test_without_durations_or_time_there_is_no_ratio() -> None:
