@@ -30,7 +30,7 @@ from arms.task import OVERRIDES
 from arms.watched import WatchedRun
 
 from recorder.bundle import layout
-from recorder.bundle.costs import training_seconds
+from recorder.bundle.costs import mean_step_seconds
 from recorder.bundle.rows import read_rows
 from recorder.canonical import parse_utc
 from recorder.ledger import events
@@ -130,7 +130,7 @@ def _bits(row: dict[str, Any]) -> str:
 
 def effective_ratio(rows: list[dict[str, Any]]) -> float:
     """The share of the time from the first step to the last in which steps were computed that are not thrown away."""
-    took = {row["step"]: training_seconds(row) for row in rows}
+    took = {row["step"]: mean_step_seconds(row) for row in rows}
     times = [parse_utc(row["time"]) for row in rows]
     return float(sum(took.values()) / (max(times) - min(times)))
 

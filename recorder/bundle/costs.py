@@ -68,13 +68,13 @@ def effective_times(attempts: Sequence[Attempt], committed: CommittedSeries) -> 
     for row in (*committed.rows, *committed.superseded):
         last_row[row["attempt"]] = max(last_row.get(row["attempt"], ""), row["time"])
     for row in committed.rows:
-        if math.isfinite(seconds := training_seconds(row)):
+        if math.isfinite(seconds := mean_step_seconds(row)):
             training.setdefault(row["attempt"], []).append(seconds)
     sums = {attempt: math.fsum(seconds) for attempt, seconds in training.items()}
     return attempt_times(attempts, last_row, sums)
 
 
-def training_seconds(row: Mapping[str, Any]) -> float:
+def mean_step_seconds(row: Mapping[str, Any]) -> float:
     """What a step took its workers on average, in seconds; NaN when none of them says.
 
     A worker's steps follow one another. The slowest's of each step would count the time twice in which one worker still

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from recorder.bundle import layout
-from recorder.bundle.costs import training_seconds
+from recorder.bundle.costs import mean_step_seconds
 from recorder.bundle.kept_steps import KeptSteps, Row
 from recorder.bundle.lanes import Lanes, lanes
 from recorder.bundle.reader import Bundle
@@ -101,7 +101,7 @@ def _follow_row(curves: Curves, row: Row, line: Line) -> None:
     if not line.kept:
         curves.superseded += 1
         return
-    if math.isfinite(seconds := training_seconds(row)):
+    if math.isfinite(seconds := mean_step_seconds(row)):
         curves.training_seconds[attempt] = curves.training_seconds.get(attempt, 0.0) + seconds
     if curves.first is None or row["step"] < curves.first["step"]:
         curves.first = row
